@@ -1,0 +1,1 @@
+//! The wire protocol of dhow and the validated model that all programs share.
