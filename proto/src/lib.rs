@@ -1,1 +1,5 @@
-//! The wire protocol of dhow and the validated model that all programs share.
+#![doc = include_str!("../README.md")]
+
+
+
+pub mod wire;
