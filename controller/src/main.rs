@@ -1,1 +1,3 @@
+//! The controller program.
+
 fn main() {}
