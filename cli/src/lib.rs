@@ -1,1 +1,3 @@
 //! Part of dhow.
+
+pub mod secrets;
