@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod dial;
 pub mod model;
 pub mod seal;
 pub mod wire;
