@@ -1,0 +1,493 @@
+//! Keeps bytes too large for an intent, as files named by their digest, beside the store.
+//!
+//! In: uploads in chunks, for a digest announced before. Out: chunks by offset. Always true: a file
+//! under its final name is complete, on disk, and has the digest it is named by, or reading says
+//! so; who may read which blob is decided by the caller.
+//!
+//! ```text
+//! blobs/ab/cdef…      a blob
+//! blobs/incoming/…    uploads on their way; emptied when opened
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dhow_proto::model::BlobDigest;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+/// Largest blob. Agent binaries are the largest thing that travels as one, at 10 MiB.
+pub const MAX_BLOB_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Largest piece [`Blobs::read`] returns; fits a message with room for its frame.
+pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
+
+const INCOMING: &str = "incoming";
+
+/// Why a blob was refused or could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// Nobody uploaded it, or it was collected.
+    #[error("no blob {0}")]
+    Missing(BlobDigest),
+    /// More than [`MAX_BLOB_BYTES`].
+    #[error("blob is larger than {MAX_BLOB_BYTES} bytes")]
+    TooLarge,
+    /// What was uploaded is not what was announced.
+    #[error("uploaded bytes have the digest {found}, announced was {announced}")]
+    WrongDigest {
+        /// What the upload was for.
+        announced: BlobDigest,
+        /// What came.
+        found: BlobDigest,
+    },
+    /// The file on disk is not what was once written: it was set aside, upload it again.
+    #[error("blob {0} is damaged on disk")]
+    Damaged(BlobDigest),
+    /// An offset beyond its end.
+    #[error("offset {offset} is beyond the blob's {size} bytes")]
+    BeyondEnd {
+        /// What was asked for.
+        offset: u64,
+        /// How large it is.
+        size: u64,
+    },
+    /// The file system failed; also when the disk is full.
+    #[error("could not read or write a blob")]
+    Io(#[from] io::Error),
+}
+
+/// The blobs of one controller.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    folder: Arc<Path>,
+    uploads: Arc<AtomicU64>,
+}
+
+impl Blobs {
+    /// Opens the folder (made with mode 0700 when it does not exist) and drops unfinished uploads.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Io`].
+    pub fn open(folder: &Path) -> Result<Self, BlobError> {
+        let incoming = folder.join(INCOMING);
+        make_folder(folder)?;
+        match fs::remove_dir_all(&incoming) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        make_folder(&incoming)?;
+        Ok(Self { folder: folder.into(), uploads: Arc::default() })
+    }
+
+    /// Whether the blob is here; does not look at its bytes. One that is counts as new for
+    /// [`gc`](Self::gc) from now on, as whoever asks is about to name it.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Io`].
+    pub async fn has(&self, digest: BlobDigest) -> Result<bool, BlobError> {
+        let path = self.path(&digest);
+        off_thread(move || touch(&path)).await
+    }
+
+    /// Begins an upload. Two uploads of the same blob do not disturb each other.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Io`].
+    pub async fn upload(&self, announced: BlobDigest) -> Result<Upload, BlobError> {
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.folder.join(INCOMING).join(number.to_string());
+        let last = self.path(&announced);
+        off_thread(move || {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+            let temporary = Temporary(temporary);
+            Ok(Upload { announced, last, temporary, file, hash: Sha256::new(), size: 0 })
+        })
+        .await
+    }
+
+    /// Stores bytes at hand; returns their digest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upload::write`] and [`Upload::finish`].
+    pub async fn put(&self, bytes: impl Into<Bytes>) -> Result<BlobDigest, BlobError> {
+        let bytes = bytes.into();
+        let digest = BlobDigest::of(&bytes);
+        if !self.has(digest).await? {
+            self.upload(digest).await?.write(bytes).await?.finish().await?;
+        }
+        Ok(digest)
+    }
+
+    /// Reads at most `max` bytes (and at most [`MAX_CHUNK_BYTES`]) from `offset` on; empty at the
+    /// end. The reader of the whole verifies the digest, as the agent does.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Missing`], [`BlobError::BeyondEnd`].
+    pub async fn read(
+        &self,
+        digest: BlobDigest,
+        offset: u64,
+        max: usize,
+    ) -> Result<Bytes, BlobError> {
+        let path = self.path(&digest);
+        off_thread(move || {
+            let mut file = open_blob(&path, digest)?;
+            let size = file.metadata()?.len();
+            if offset > size {
+                return Err(BlobError::BeyondEnd { offset, size });
+            }
+            file.seek(SeekFrom::Start(offset))?;
+            let mut chunk = Vec::new();
+            file.take(max.min(MAX_CHUNK_BYTES) as u64).read_to_end(&mut chunk)?;
+            Ok(chunk.into())
+        })
+        .await
+    }
+
+    /// Reads a whole blob and verifies it.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Missing`]; [`BlobError::Damaged`], after which it is missing, so that the next
+    /// upload cures it.
+    pub async fn load(&self, digest: BlobDigest) -> Result<Bytes, BlobError> {
+        let path = self.path(&digest);
+        off_thread(move || {
+            let mut bytes = Vec::new();
+            // A file grown beyond the limit is damaged whatever is in it.
+            open_blob(&path, digest)?.take(MAX_BLOB_BYTES + 1).read_to_end(&mut bytes)?;
+            if BlobDigest::of(&bytes) == digest {
+                return Ok(bytes.into());
+            }
+            fs::rename(&path, path.with_extension("damaged"))?;
+            Err(BlobError::Damaged(digest))
+        })
+        .await
+    }
+
+    /// The size of a blob in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Missing`].
+    pub async fn size(&self, digest: BlobDigest) -> Result<u64, BlobError> {
+        let path = self.path(&digest);
+        off_thread(move || Ok(open_blob(&path, digest)?.metadata()?.len())).await
+    }
+
+    /// Deletes blobs that are not in `live` and were not uploaded within `grace`, the time between
+    /// an upload and the intent that names it. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Io`]; what was deleted until then stays deleted.
+    pub async fn gc(
+        &self,
+        live: BTreeSet<BlobDigest>,
+        grace: Duration,
+    ) -> Result<usize, BlobError> {
+        let folder = Arc::clone(&self.folder);
+        off_thread(move || {
+            let mut deleted = 0;
+            for file in stored(&folder)? {
+                if live.contains(&file.digest) {
+                    continue;
+                }
+                // A file from the future counts as new.
+                let age = file.path.metadata()?.modified()?.elapsed().unwrap_or_default();
+                if age >= grace {
+                    fs::remove_file(&file.path)?;
+                    deleted += 1;
+                }
+            }
+            Ok(deleted)
+        })
+        .await
+    }
+
+    fn path(&self, digest: &BlobDigest) -> PathBuf {
+        let hex = digest.to_string();
+        let (first, rest) = hex.split_at(2);
+        self.folder.join(first).join(rest)
+    }
+}
+
+/// A blob on its way in. Dropped before [`finish`](Self::finish), it leaves nothing behind.
+#[derive(Debug)]
+pub struct Upload {
+    announced: BlobDigest,
+    last: PathBuf,
+    temporary: Temporary,
+    file: File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Upload {
+    /// Appends a piece; gives the upload back for the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::TooLarge`], [`BlobError::Io`]; the upload is then over.
+    pub async fn write(mut self, piece: impl Into<Bytes>) -> Result<Self, BlobError> {
+        let piece = piece.into();
+        self.size += piece.len() as u64;
+        if self.size > MAX_BLOB_BYTES {
+            return Err(BlobError::TooLarge);
+        }
+        off_thread(move || {
+            self.hash.update(&piece);
+            self.file.write_all(&piece)?;
+            Ok(self)
+        })
+        .await
+    }
+
+    /// Makes the blob durable and readable.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::WrongDigest`] when the bytes are not those announced; [`BlobError::Io`].
+    pub async fn finish(self) -> Result<(), BlobError> {
+        let Self { announced, last, temporary, file, hash, size: _ } = self;
+        off_thread(move || {
+            let digest: [u8; 32] = hash.finalize().into();
+            if digest != *announced.as_bytes() {
+                let found = BlobDigest::try_from(&digest[..]).unwrap_or(announced);
+                return Err(BlobError::WrongDigest { announced, found });
+            }
+            file.sync_all()?;
+            let folder = last.parent().unwrap_or(&last);
+            make_folder(folder)?;
+            fs::rename(&temporary.0, &last)?;
+            // The name is durable only with its folder, and that with the folder above.
+            sync_folder(folder)?;
+            folder.parent().map_or(Ok(()), sync_folder)
+        })
+        .await
+    }
+}
+
+/// A file that is deleted unless it got another name.
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Gone after a rename; what cannot be deleted goes at the next start.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+struct Stored {
+    digest: BlobDigest,
+    path: PathBuf,
+}
+
+/// Every file that is named as a blob.
+fn stored(folder: &Path) -> Result<Vec<Stored>, BlobError> {
+    let mut found = Vec::new();
+    for first in fs::read_dir(folder)? {
+        let first = first?;
+        let prefix = first.file_name();
+        if prefix.len() != 2 || !first.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(first.path())? {
+            let file = file?;
+            let hex = format!("{}{}", prefix.to_string_lossy(), file.file_name().to_string_lossy());
+            if let Ok(digest) = BlobDigest::try_from(hex) {
+                found.push(Stored { digest, path: file.path() });
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn open_blob(path: &Path, digest: BlobDigest) -> Result<File, BlobError> {
+    File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => BlobError::Missing(digest),
+        _ => BlobError::Io(error),
+    })
+}
+
+/// Sets the time of a file to now; whether there is such a file.
+fn touch(path: &Path) -> Result<bool, BlobError> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    match utimensat(CWD, path, &times, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(BlobError::Io(error.into())),
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), BlobError> {
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+/// Runs file work where it may block.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
+) -> Result<T, BlobError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(failed) => Err(BlobError::Io(io::Error::other(failed))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn room() -> (tempfile::TempDir, Blobs) {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&folder.path().join("blobs")).unwrap();
+        (folder, blobs)
+    }
+
+    fn incoming(folder: &tempfile::TempDir) -> usize {
+        fs::read_dir(folder.path().join("blobs/incoming")).unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn what_is_uploaded_in_pieces_is_read_in_pieces() {
+        let (folder, blobs) = room();
+        let bytes: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let digest = BlobDigest::of(&bytes);
+        assert!(!blobs.has(digest).await.unwrap());
+        let mut upload = blobs.upload(digest).await.unwrap();
+        for piece in bytes.chunks(7000) {
+            upload = upload.write(piece.to_vec()).await.unwrap();
+        }
+        assert!(!blobs.has(digest).await.unwrap(), "not before it is finished");
+        upload.finish().await.unwrap();
+        assert!(blobs.has(digest).await.unwrap());
+        assert_eq!(blobs.size(digest).await.unwrap(), 200_000);
+
+        let mut read = Vec::new();
+        loop {
+            let chunk = blobs.read(digest, read.len() as u64, usize::MAX).await.unwrap();
+            assert!(chunk.len() <= MAX_CHUNK_BYTES);
+            if chunk.is_empty() {
+                break;
+            }
+            read.extend_from_slice(&chunk);
+        }
+        assert_eq!(read, bytes);
+        assert_eq!(blobs.load(digest).await.unwrap(), bytes);
+        assert_eq!(incoming(&folder), 0);
+        let mode = blobs.path(&digest).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
+
+    #[tokio::test]
+    async fn other_bytes_than_announced_are_refused_and_leave_nothing() {
+        let (folder, blobs) = room();
+        let announced = BlobDigest::of(b"this");
+        let upload = blobs.upload(announced).await.unwrap().write("that").await.unwrap();
+        let refused = upload.finish().await;
+        assert!(matches!(refused, Err(BlobError::WrongDigest { found, .. })
+            if found == BlobDigest::of(b"that")));
+        assert!(!blobs.has(announced).await.unwrap());
+        assert_eq!(incoming(&folder), 0);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_breaks_off_leaves_nothing() {
+        let (folder, blobs) = room();
+        let upload = blobs.upload(BlobDigest::of(b"x")).await.unwrap();
+        drop(upload.write("half").await.unwrap());
+        assert_eq!(incoming(&folder), 0);
+        std::mem::forget(blobs.upload(BlobDigest::of(b"x")).await.unwrap());
+        assert_eq!(incoming(&folder), 1, "as after a crash");
+        Blobs::open(&folder.path().join("blobs")).unwrap();
+        assert_eq!(incoming(&folder), 0);
+    }
+
+    #[tokio::test]
+    async fn a_blob_over_the_limit_is_refused() {
+        let (folder, blobs) = room();
+        let mut upload = blobs.upload(BlobDigest::of(b"x")).await.unwrap();
+        let piece = Bytes::from(vec![0; 16 * 1024 * 1024]);
+        for _ in 0..4 {
+            upload = upload.write(piece.clone()).await.unwrap();
+        }
+        assert!(matches!(upload.write("x").await, Err(BlobError::TooLarge)));
+        assert_eq!(incoming(&folder), 0);
+    }
+
+    #[tokio::test]
+    async fn a_missing_blob_and_an_offset_beyond_the_end_are_said_so() {
+        let (_folder, blobs) = room();
+        let missing = BlobDigest::of(b"missing");
+        assert!(
+            matches!(blobs.read(missing, 0, 1).await, Err(BlobError::Missing(d)) if d == missing)
+        );
+        assert!(matches!(blobs.load(missing).await, Err(BlobError::Missing(_))));
+        let digest = blobs.put("abc").await.unwrap();
+        assert!(blobs.read(digest, 3, 10).await.unwrap().is_empty());
+        let refused = blobs.read(digest, 4, 10).await;
+        assert!(matches!(refused, Err(BlobError::BeyondEnd { offset: 4, size: 3 })));
+    }
+
+    #[tokio::test]
+    async fn a_blob_damaged_on_disk_is_found_and_can_be_uploaded_again() {
+        let (_folder, blobs) = room();
+        let digest = blobs.put("abc").await.unwrap();
+        fs::write(blobs.path(&digest), "abd").unwrap();
+        assert!(matches!(blobs.load(digest).await, Err(BlobError::Damaged(_))));
+        assert!(!blobs.has(digest).await.unwrap());
+        blobs.put("abc").await.unwrap();
+        assert_eq!(blobs.load(digest).await.unwrap(), "abc");
+    }
+
+    #[tokio::test]
+    async fn two_uploads_of_the_same_blob_do_not_disturb_each_other() {
+        let (_folder, blobs) = room();
+        let digest = BlobDigest::of(b"same");
+        let one = blobs.upload(digest).await.unwrap().write("sa").await.unwrap();
+        let two = blobs.upload(digest).await.unwrap().write("same").await.unwrap();
+        two.finish().await.unwrap();
+        one.write("me").await.unwrap().finish().await.unwrap();
+        assert_eq!(blobs.load(digest).await.unwrap(), "same");
+    }
+
+    #[tokio::test]
+    async fn collection_spares_what_is_named_and_what_is_new() {
+        let (_folder, blobs) = room();
+        let live = blobs.put("live").await.unwrap();
+        let dead = blobs.put("dead").await.unwrap();
+        let names = || BTreeSet::from([live]);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(blobs.gc(names(), hour).await.unwrap(), 0);
+        let file = File::options().write(true).open(blobs.path(&dead)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(blobs.has(dead).await.unwrap());
+        assert_eq!(blobs.gc(names(), hour).await.unwrap(), 0, "asking for it makes it new");
+        assert_eq!(blobs.gc(names(), Duration::ZERO).await.unwrap(), 1);
+        assert!(blobs.has(live).await.unwrap() && !blobs.has(dead).await.unwrap());
+    }
+}
