@@ -1,3 +1,4 @@
 //! Part of dhow.
 
+pub mod config;
 pub mod secrets;

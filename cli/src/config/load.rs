@@ -1,0 +1,283 @@
+//! Reads the files, merges the destination over the base, checks, and builds the config.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Code, Diagnostic, Diagnostics, ErrorClass};
+use super::merge::deep_merge;
+use super::model::{Config, build};
+use super::outside::Outside;
+use super::source::Sources;
+use super::template;
+use super::validate::{Checker, cross_check, validate};
+use super::version;
+use super::yaml::{self, Map, Span, Surprise, Value};
+
+/// A config file larger than this is refused; real ones have some kilobytes.
+pub const MAX_FILE: u64 = 4 << 20;
+
+/// What to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// `-c`; `None`: `config/deploy.yml`. Relative to the working directory.
+    pub config_file: Option<PathBuf>,
+    /// `-d`.
+    pub destination: Option<String>,
+    /// `--version`; empty counts as not given.
+    pub version: Option<String>,
+}
+
+/// A config that was read and checked.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The config.
+    pub config: Config,
+    /// What is not wrong, but probably not meant either.
+    pub warnings: Diagnostics,
+    /// The files it was read from.
+    pub sources: Sources,
+    /// `--version` as given.
+    pub given_version: Option<String>,
+}
+
+impl Loaded {
+    /// The version to deploy; see [`version::resolve`].
+    ///
+    /// # Errors
+    ///
+    /// Where neither option nor environment nor git gives one.
+    pub fn version(&self, outside: &dyn Outside) -> Result<String, Diagnostics> {
+        let has_context = self.config.builder.context.is_some();
+        version::resolve(self.given_version.as_deref(), has_context, outside)
+            .map_err(|problem| Diagnostics::one(problem, self.sources.clone()))
+    }
+}
+
+/// Loads a config: all its problems at once, or the config with warnings.
+///
+/// # Errors
+///
+/// The problems in Kamal's order; never an empty list.
+pub fn load(options: &LoadOptions, outside: &dyn Outside) -> Result<Loaded, Diagnostics> {
+    let mut sources = Sources::default();
+    let mut surprises = Vec::new();
+    let base = options.config_file.clone().unwrap_or_else(|| "config/deploy.yml".into());
+    let mut files = vec![base.clone()];
+    if let Some(destination) = &options.destination {
+        files.push(destination_file(&base, destination));
+    }
+    let mut root = Map::default();
+    for path in files {
+        match read_file(&path, &mut sources, &mut surprises, outside) {
+            Ok(map) => deep_merge(&mut root, &map),
+            Err(problem) => return Err(Diagnostics::one(*problem, sources)),
+        }
+    }
+    let config = build::build(root, options.destination.clone());
+    let mut checker = Checker::default();
+    validate(&mut checker, &config.raw);
+    cross_check(&mut checker, &config, outside);
+    let (problems, expected) = checker.finish();
+    if !problems.is_empty() {
+        return Err(Diagnostics { list: problems, sources });
+    }
+    let warnings = surprises_as_warnings(surprises, &expected);
+    Ok(Loaded {
+        config,
+        warnings: Diagnostics { list: warnings, sources: sources.clone() },
+        sources,
+        given_version: options.version.clone(),
+    })
+}
+
+/// `config/deploy.yml` and `staging`: `config/deploy.staging.yml`. The ending is `.yml` always, as
+/// with Kamal.
+#[must_use]
+pub fn destination_file(base: &Path, destination: &str) -> PathBuf {
+    let stem = base.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    base.with_file_name(format!("{stem}.{destination}.yml"))
+}
+
+fn surprises_as_warnings(surprises: Vec<Surprise>, expected: &[Span]) -> Vec<Diagnostic> {
+    surprises
+        .into_iter()
+        .filter(|surprise| !expected.contains(&surprise.span))
+        .map(|surprise| Diagnostic::new(Code::Surprise, surprise.message).at(surprise.span))
+        .collect()
+}
+
+fn read_file(
+    path: &Path,
+    sources: &mut Sources,
+    surprises: &mut Vec<Surprise>,
+    outside: &dyn Outside,
+) -> Result<Map, Box<Diagnostic>> {
+    let text = read_text(path, outside)?;
+    let file = sources.add(path.display().to_string(), text.clone());
+    let rendered = template::render(&text, file, outside)?;
+    let (root, found) = yaml::read(&rendered.text, file, &rendered.map).map_err(|error| {
+        Box::new(
+            Diagnostic::new(Code::Syntax, error.message).class(ErrorClass::Syntax).at(error.span),
+        )
+    })?;
+    surprises.extend(found);
+    let start = Span { file, start: 0, end: 0 };
+    let Some(root) = root.filter(|root| !root.is_null()) else {
+        let message = format!("{} is empty", path.display());
+        return Err(Box::new(Diagnostic::new(Code::Missing, message)));
+    };
+    match root.value {
+        Value::Map(map) => Ok(build::with_text_keys(map)),
+        _ => {
+            let message = format!("{} should be a hash", path.display());
+            Err(Box::new(Diagnostic::new(Code::WrongType, message).at(start)))
+        }
+    }
+}
+
+fn read_text(path: &Path, outside: &dyn Outside) -> Result<String, Box<Diagnostic>> {
+    let absolute = clean(&outside.current_dir().join(path));
+    let shown = absolute.display();
+    let problem =
+        |message: String| Box::new(Diagnostic::new(Code::File, message).class(ErrorClass::Runtime));
+    let bytes = outside.read(&absolute, MAX_FILE).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            let mut problem = problem(format!("Configuration file not found in {shown}"));
+            problem.hint = Some("write one with `dhow init`, or name it with `-c`".into());
+            problem
+        }
+        io::ErrorKind::IsADirectory => problem(format!("{shown} is a directory, not a file")),
+        io::ErrorKind::PermissionDenied => problem(format!("{shown} may not be read")),
+        io::ErrorKind::FileTooLarge => {
+            problem(format!("{shown} is larger than {} MiB", MAX_FILE >> 20))
+        }
+        _ => problem(format!("{shown} cannot be read: {error}")),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        problem(format!("{shown} is not UTF-8 text: byte {at} belongs to no character"))
+    })?;
+    if let Some(at) = text.find('\0') {
+        return Err(problem(format!("{shown} is not text: byte {at} is zero")));
+    }
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// Removes `.` and `..` by name only, as Ruby's `File.expand_path` does.
+fn clean(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outside::fake::FakeOutside;
+    use super::*;
+
+    const BASE: &str = "\
+service: shop
+image: acme/shop
+servers: [10.0.0.1]
+registry: {username: u, password: [PW]}
+builder: {arch: amd64}
+";
+
+    fn load_text(text: &str) -> Result<Loaded, Diagnostics> {
+        let outside = FakeOutside::default().file("config/deploy.yml", text);
+        load(&LoadOptions::default(), &outside)
+    }
+
+    /// The first problem's message for the base with `more` after it.
+    #[track_caller]
+    fn first(more: &str) -> String {
+        let problems = load_text(&format!("{BASE}{more}")).unwrap_err();
+        problems.list[0].message.clone()
+    }
+
+    #[test]
+    fn a_small_config_loads_with_its_defaults() {
+        let config = load_text(BASE).unwrap().config;
+        assert_eq!(config.service, "shop");
+        assert_eq!(config.roles[0].name, "web");
+        assert!(config.roles[0].proxy.is_some());
+        assert_eq!((config.deploy_timeout, config.retain_containers), (30, 5));
+        assert_eq!(config.primary_host(), Some("10.0.0.1"));
+        assert_eq!(config.repository(), "acme/shop");
+    }
+
+    #[test]
+    fn a_destination_is_merged_over_its_base() {
+        let outside = FakeOutside::default()
+            .file("config/deploy.yml", &format!("{BASE}env: {{clear: {{A: 1, B: 2}}}}\n"))
+            .file("config/deploy.staging.yml", "env: {clear: {B: 3}}\nservers: [h2]\n");
+        let options = LoadOptions { destination: Some("staging".into()), ..Default::default() };
+        let config = load(&options, &outside).unwrap().config;
+        assert_eq!(config.env.clear[1], ("B".into(), Some("3".into())));
+        assert_eq!(config.all_hosts(), ["h2"]);
+    }
+
+    #[test]
+    fn problems_are_worded_as_kamal_words_them() {
+        for (more, message) in [
+            ("proxy: {app_prt: 3}", "proxy: unknown key: app_prt"),
+            ("foo: 1\nbar: 2", "unknown keys: foo, bar"),
+            ("stop_wait_time: 3", "unknown key: stop_wait_time"),
+            ("volumes: {a: 1}", "volumes: should be an array"),
+            ("env: {clear: {A: [1]}}", "env/clear/A: should be a string"),
+            ("deploy_timeout: '30'", "deploy_timeout: should be an integer"),
+            ("proxy: true", "proxy: should be a hash"),
+            ("primary_role: foo", "The primary_role foo isn't defined"),
+            ("minimum_version: 9.0.0", "Current version is 2.12.0, minimum required is 9.0.0"),
+        ] {
+            assert_eq!(first(more), message, "{more}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let problems = load_text("service: shop\nimgae: x\nvolumes: 1\n").unwrap_err();
+        let messages: Vec<&str> = problems.list.iter().map(|p| p.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "unknown key: imgae",
+                "volumes: should be an array",
+                "registry/username: is required",
+                "registry/password: is required",
+                "builder: Builder arch not set",
+                "Missing required configuration for image",
+                "No servers or accessories specified",
+            ]
+        );
+        assert_eq!(problems.list[0].hint.as_deref(), Some("did you mean `image`?"));
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_named() {
+        let problems = load(&LoadOptions::default(), &FakeOutside::default()).unwrap_err();
+        assert_eq!(
+            problems.kamal_error(false),
+            "  ERROR (RuntimeError): Configuration file not found in /app/config/deploy.yml\n"
+        );
+        assert!(load_text("").unwrap_err().list[0].message.contains("is empty"));
+        assert!(load_text("- a\n").unwrap_err().list[0].message.contains("should be a hash"));
+    }
+
+    #[test]
+    fn surprising_readings_are_warned_of_with_their_place() {
+        let loaded =
+            load_text(&format!("{BASE}env: {{clear: {{A: on, B: 014}}}}\nproxy: {{ssl: no}}\n"));
+        let warnings = loaded.unwrap().warnings;
+        assert_eq!(warnings.list.len(), 2, "{}", warnings.render_warnings(false));
+    }
+}

@@ -1,0 +1,237 @@
+//! What loading a config asks of the world: files, environment, git, the commands a file names.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a program that ran has left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// Exit status; `None` after a signal.
+    pub status: Option<i32>,
+    /// Standard output; not necessarily text.
+    pub stdout: Vec<u8>,
+}
+
+/// The world, behind a seam: the rest of the config is pure.
+pub trait Outside {
+    /// An environment variable.
+    fn var(&self, name: &str) -> Option<String>;
+
+    /// Reads a file of at most `limit` bytes; a larger one is [`io::ErrorKind::FileTooLarge`].
+    ///
+    /// # Errors
+    ///
+    /// As reading a file fails; a directory is [`io::ErrorKind::IsADirectory`].
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// Whether there is a file or directory.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Names in a directory, sorted.
+    ///
+    /// # Errors
+    ///
+    /// As listing fails.
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
+
+    /// The working directory, absolute.
+    fn current_dir(&self) -> PathBuf;
+
+    /// Runs a command line through a shell, with further environment. Output is bounded.
+    ///
+    /// # Errors
+    ///
+    /// As starting fails; [`io::ErrorKind::TimedOut`] when the command takes longer than
+    /// [`COMMAND_SECONDS`].
+    fn shell(&self, command: &str, env: &[(String, String)]) -> io::Result<CommandOutput>;
+
+    /// Runs git in the working directory, without prompts and locks.
+    ///
+    /// # Errors
+    ///
+    /// As starting fails, [`io::ErrorKind::NotFound`] where there is no git.
+    fn git(&self, args: &[&str]) -> io::Result<CommandOutput>;
+}
+
+/// How long a command of a template may run.
+pub const COMMAND_SECONDS: u64 = 60;
+
+pub use system::SystemOutside;
+
+mod system {
+    use std::io::{self, Read};
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::{COMMAND_SECONDS, CommandOutput, Outside};
+
+    /// More output than this of a command is cut; values are small.
+    const MAX_OUTPUT: u64 = 4 << 20;
+
+    /// The real world.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct SystemOutside;
+
+    impl Outside for SystemOutside {
+        fn var(&self, name: &str) -> Option<String> {
+            std::env::var(name).ok()
+        }
+
+        fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+            let file = std::fs::File::open(path)?;
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            if metadata.len() > limit {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            let mut bytes = Vec::new();
+            // The size of a pipe or a growing file is not known beforehand.
+            file.take(limit + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > limit {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(bytes)
+        }
+
+        fn exists(&self, path: &Path) -> bool {
+            path.exists()
+        }
+
+        fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(directory)? {
+                if let Ok(name) = entry?.file_name().into_string() {
+                    names.push(name);
+                }
+            }
+            names.sort();
+            Ok(names)
+        }
+
+        fn current_dir(&self) -> PathBuf {
+            std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."))
+        }
+
+        fn shell(&self, command: &str, env: &[(String, String)]) -> io::Result<CommandOutput> {
+            let mut process = Command::new("/bin/sh");
+            process.arg("-c").arg(command);
+            process.envs(env.iter().map(|(name, value)| (name, value)));
+            run(process)
+        }
+
+        fn git(&self, args: &[&str]) -> io::Result<CommandOutput> {
+            let mut process = Command::new("git");
+            process.arg("--no-optional-locks").args(args);
+            process.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").stderr(Stdio::null());
+            run(process)
+        }
+    }
+
+    /// Runs to the end or to the deadline; standard error passes through, as with Ruby's backticks.
+    fn run(mut process: Command) -> io::Result<CommandOutput> {
+        let mut child = process.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take();
+        let (sender, receiver) = mpsc::sync_channel(1);
+        // A thread of its own, for a read has no deadline; it ends when the pipe closes.
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let result = match stdout {
+                Some(stdout) => stdout.take(MAX_OUTPUT).read_to_end(&mut bytes).map(|_| bytes),
+                None => Ok(bytes),
+            };
+            let _ = sender.send(result);
+        });
+        match receiver.recv_timeout(Duration::from_secs(COMMAND_SECONDS)) {
+            Ok(read) => {
+                let stdout = read?;
+                let status = child.wait()?.code();
+                Ok(CommandOutput { status, stdout })
+            }
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+}
+
+/// A world in memory, for tests.
+#[cfg(test)]
+pub(crate) mod fake {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct FakeOutside {
+        pub(crate) vars: BTreeMap<String, String>,
+        pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
+        pub(crate) commands: BTreeMap<String, String>,
+        pub(crate) git: BTreeMap<String, String>,
+    }
+
+    impl FakeOutside {
+        pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
+            self.files.insert(Path::new("/app").join(path), text.as_bytes().to_vec());
+            self
+        }
+
+        pub(crate) fn with_var(mut self, name: &str, value: &str) -> Self {
+            self.vars.insert(name.into(), value.into());
+            self
+        }
+
+        pub(crate) fn with_git(mut self, args: &str, output: &str) -> Self {
+            self.git.insert(args.into(), output.into());
+            self
+        }
+    }
+
+    impl Outside for FakeOutside {
+        fn var(&self, name: &str) -> Option<String> {
+            self.vars.get(name).cloned()
+        }
+
+        fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+            let bytes = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+            if bytes.len() as u64 > limit {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(bytes.clone())
+        }
+
+        fn exists(&self, path: &Path) -> bool {
+            self.files.keys().any(|file| file.starts_with(path))
+        }
+
+        fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+            let names: Vec<String> = self
+                .files
+                .keys()
+                .filter(|file| file.parent() == Some(directory))
+                .filter_map(|file| Some(file.file_name()?.to_str()?.to_owned()))
+                .collect();
+            if names.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(names) }
+        }
+
+        fn current_dir(&self) -> PathBuf {
+            PathBuf::from("/app")
+        }
+
+        fn shell(&self, command: &str, _env: &[(String, String)]) -> io::Result<CommandOutput> {
+            let stdout = self.commands.get(command).ok_or(io::ErrorKind::TimedOut)?;
+            Ok(CommandOutput { status: Some(0), stdout: stdout.clone().into_bytes() })
+        }
+
+        fn git(&self, args: &[&str]) -> io::Result<CommandOutput> {
+            Ok(match self.git.get(&args.join(" ")) {
+                Some(text) => CommandOutput { status: Some(0), stdout: text.clone().into_bytes() },
+                None => CommandOutput { status: Some(128), stdout: Vec::new() },
+            })
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Events with positions become a tree.
+
+use std::collections::HashMap;
+
+use libyaml_safer::{Event, EventData, Parser, ScalarStyle};
+
+use super::node::{Map, Node, NodeId, Span, Value};
+use super::scalar;
+
+/// Nesting deeper than this is refused; configs need about ten levels.
+pub const MAX_DEPTH: usize = 100;
+
+/// Nodes of a document, those that aliases repeat included. A large config has some thousands.
+pub const MAX_NODES: usize = 200_000;
+
+/// Why a text is no YAML for us.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ReadError {
+    /// What is wrong.
+    pub message: String,
+    /// Libyaml's own words (context and problem), which Psych's messages are made of.
+    pub context: Option<String>,
+    /// Where.
+    pub span: Span,
+}
+
+/// A scalar that Ruby reads otherwise than most people expect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surprise {
+    /// Where.
+    pub span: Span,
+    /// What happens, and what to write instead.
+    pub message: String,
+}
+
+/// Maps bytes of the text that is parsed to bytes of the file as written.
+///
+/// They differ when a template was evaluated. The identity for a plain file.
+#[derive(Clone, Debug, Default)]
+pub struct SourceMap {
+    /// `(first output byte, first source byte, copied)`, ascending; `copied` pieces are
+    /// one to one, others stand for one construct of the template.
+    pub pieces: Vec<(u32, u32, bool)>,
+}
+
+impl SourceMap {
+    /// The place in the written file of byte `index` of the parsed text.
+    #[must_use]
+    pub fn source(&self, index: u32) -> u32 {
+        let next = self.pieces.partition_point(|piece| piece.0 <= index);
+        let Some((out, source, copied)) = next.checked_sub(1).and_then(|at| self.pieces.get(at))
+        else {
+            return index;
+        };
+        if *copied { source + (index - out) } else { *source }
+    }
+}
+
+/// Reads the first document of `text`; `None` when there is none.
+///
+/// # Errors
+///
+/// [`ReadError`] for a text that is no YAML, or one that exceeds a budget.
+pub fn read(
+    text: &str,
+    file: u16,
+    map: &SourceMap,
+) -> Result<(Option<Node>, Vec<Surprise>), ReadError> {
+    let mut input = text.as_bytes();
+    let mut parser = Parser::new();
+    parser.set_input_string(&mut input);
+    let mut reader =
+        Reader { parser, file, map, anchors: HashMap::new(), nodes: 0, surprises: Vec::new() };
+    let root = reader.document()?;
+    Ok((root, reader.surprises))
+}
+
+struct Reader<'a, 'r, 'b> {
+    parser: Parser<&'b mut &'r [u8]>,
+    file: u16,
+    map: &'a SourceMap,
+    /// Anchored nodes with their size, so that an alias can be charged before it is copied.
+    anchors: HashMap<String, (Node, usize)>,
+    nodes: usize,
+    surprises: Vec<Surprise>,
+}
+
+impl Reader<'_, '_, '_> {
+    fn document(&mut self) -> Result<Option<Node>, ReadError> {
+        loop {
+            let event = self.next()?;
+            match event.data {
+                EventData::StreamStart { .. } | EventData::DocumentStart { .. } => {}
+                EventData::StreamEnd | EventData::DocumentEnd { .. } => return Ok(None),
+                _ => return self.node(event, 0).map(Some),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<Event, ReadError> {
+        self.parser.parse().map_err(|error| {
+            let index = error.problem_mark().map_or(0, |mark| mark.index);
+            let start = self.map.source(u32::try_from(index).unwrap_or(u32::MAX));
+            let message = match error.context() {
+                Some(context) => format!("{} {context}", error.problem()),
+                None => error.problem().to_owned(),
+            };
+            ReadError {
+                message: format!("not valid YAML: {message}"),
+                context: error.context().map(str::to_owned),
+                span: Span { file: self.file, start, end: start.saturating_add(1) },
+            }
+        })
+    }
+
+    fn span(&self, event: &Event) -> Span {
+        let start = self.map.source(u32::try_from(event.start_mark.index).unwrap_or(u32::MAX));
+        let last = event.end_mark.index.saturating_sub(1).max(event.start_mark.index);
+        let end = self.map.source(u32::try_from(last).unwrap_or(u32::MAX)).saturating_add(1);
+        let end = if event.end_mark.index == event.start_mark.index { start } else { end };
+        Span { file: self.file, start, end: end.max(start) }
+    }
+
+    fn charge(&mut self, count: usize, span: Span) -> Result<(), ReadError> {
+        self.nodes = self.nodes.saturating_add(count);
+        if self.nodes <= MAX_NODES {
+            return Ok(());
+        }
+        Err(ReadError {
+            message: format!(
+                "the document has more than {MAX_NODES} nodes once aliases are expanded"
+            ),
+            context: None,
+            span,
+        })
+    }
+
+    fn node(&mut self, event: Event, depth: usize) -> Result<Node, ReadError> {
+        let span = self.span(&event);
+        if depth > MAX_DEPTH {
+            return Err(ReadError {
+                message: format!("nested more than {MAX_DEPTH} levels deep"),
+                context: None,
+                span,
+            });
+        }
+        self.charge(1, span)?;
+        let before = self.nodes;
+        let id = NodeId(u32::from(self.file) << 24 | u32::try_from(before).unwrap_or(u32::MAX));
+        match event.data {
+            EventData::Alias { anchor } => {
+                let Some((node, size)) = self.anchors.get(&anchor) else {
+                    return Err(ReadError {
+                        message: format!("unknown alias: {anchor}"),
+                        context: Some("alias".into()),
+                        span,
+                    });
+                };
+                let (node, size) = (node.clone(), *size);
+                self.charge(size, span)?;
+                // The alias is where the value is used, so that is where errors point.
+                Ok(Node { span, ..node })
+            }
+            EventData::Scalar { anchor, tag, value, style, .. } => {
+                let value = self.scalar(value, tag.as_deref(), style, span)?;
+                self.anchored(anchor, Node { value, span, id }, before)
+            }
+            EventData::SequenceStart { anchor, .. } => {
+                let (items, end) = self.sequence(depth)?;
+                let span = Span { end: end.max(span.end), ..span };
+                self.anchored(anchor, Node { value: Value::List(items), span, id }, before)
+            }
+            EventData::MappingStart { anchor, .. } => {
+                let (map, end) = self.mapping(depth)?;
+                let span = Span { end: end.max(span.end), ..span };
+                self.anchored(anchor, Node { value: Value::Map(map), span, id }, before)
+            }
+            EventData::StreamStart { .. }
+            | EventData::StreamEnd
+            | EventData::DocumentStart { .. }
+            | EventData::DocumentEnd { .. }
+            | EventData::SequenceEnd
+            | EventData::MappingEnd => {
+                Err(ReadError { message: "not valid YAML".into(), context: None, span })
+            }
+        }
+    }
+
+    fn anchored(
+        &mut self,
+        anchor: Option<String>,
+        node: Node,
+        before: usize,
+    ) -> Result<Node, ReadError> {
+        if let Some(anchor) = anchor {
+            let size = self.nodes - before + 1;
+            // The kept copy costs memory too: anchors nested in each other would add up.
+            self.charge(size, node.span)?;
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        Ok(node)
+    }
+
+    fn sequence(&mut self, depth: usize) -> Result<(Vec<Node>, u32), ReadError> {
+        let mut items = Vec::new();
+        loop {
+            let event = self.next()?;
+            if matches!(event.data, EventData::SequenceEnd) {
+                return Ok((items, self.span(&event).end));
+            }
+            items.push(self.node(event, depth + 1)?);
+        }
+    }
+
+    fn mapping(&mut self, depth: usize) -> Result<(Map, u32), ReadError> {
+        let mut map = Map::default();
+        loop {
+            let event = self.next()?;
+            if matches!(event.data, EventData::MappingEnd) {
+                return Ok((map, self.span(&event).end));
+            }
+            let merge = is_merge_key(&event);
+            let key = self.node(event, depth + 1)?;
+            let event = self.next()?;
+            let value = self.node(event, depth + 1)?;
+            if merge && merge_into(&mut map, &value) {
+                continue;
+            }
+            let (span, name) = (key.span, key.to_text());
+            if map.insert(key, value) && !merge {
+                self.surprises.push(Surprise {
+                    span,
+                    message: format!("`{name}` is given twice in this map; the last one wins"),
+                });
+            }
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        text: String,
+        tag: Option<&str>,
+        style: ScalarStyle,
+        span: Span,
+    ) -> Result<Value, ReadError> {
+        match tag {
+            None => {}
+            Some("tag:yaml.org,2002:str" | "!str" | "!ruby/string" | "!") => {
+                return Ok(Value::String(text));
+            }
+            Some("!ruby/symbol" | "!ruby/sym") => return Ok(Value::Symbol(text)),
+            Some("tag:yaml.org,2002:float" | "!float") => {
+                return Ok(match scalar::resolve(&text) {
+                    #[expect(clippy::cast_precision_loss, reason = "what Ruby's Float() does")]
+                    Value::Int(number) => Value::Float(number as f64),
+                    other => other,
+                });
+            }
+            Some(tag)
+                if tag.starts_with("!ruby/") || tag.ends_with(":binary") || tag == "!binary" =>
+            {
+                return Err(ReadError {
+                    message: format!("the tag {tag} is not supported"),
+                    context: None,
+                    span,
+                });
+            }
+            // Any other tag: Psych resolves the text as if it were plain.
+            Some(_) => return Ok(scalar::resolve(&text)),
+        }
+        if style != ScalarStyle::Plain {
+            return Ok(Value::String(text));
+        }
+        let value = scalar::resolve(&text);
+        if let Some(message) = scalar::surprise(&text, &value) {
+            self.surprises.push(Surprise { span, message });
+        }
+        Ok(value)
+    }
+}
+
+/// A `<<` merges unless it is tagged as text. Psych looks at the value only: a quoted one merges.
+fn is_merge_key(event: &Event) -> bool {
+    matches!(
+        &event.data,
+        EventData::Scalar { value, tag, .. }
+            if value == "<<" && tag.as_deref() != Some("tag:yaml.org,2002:str")
+    )
+}
+
+/// Merges as Psych does: in place, so that a merge *after* a key overrides it.
+///
+/// False when `value` is nothing that can be merged; Ruby then keeps `<<` as an ordinary key.
+fn merge_into(map: &mut Map, value: &Node) -> bool {
+    match &value.value {
+        Value::Map(other) => {
+            for entry in &other.entries {
+                map.insert(entry.key.clone(), entry.value.clone());
+            }
+            true
+        }
+        Value::List(items) if items.iter().all(|item| item.as_map().is_some()) => {
+            // Earlier maps win over later ones; the order of keys is that of the reversed list.
+            let mut merged = Map::default();
+            for other in items.iter().rev().filter_map(Node::as_map) {
+                for entry in &other.entries {
+                    merged.insert(entry.key.clone(), entry.value.clone());
+                }
+            }
+            for entry in merged.entries {
+                map.insert(entry.key, entry.value);
+            }
+            true
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Node {
+        read(text, 0, &SourceMap::default()).unwrap().0.unwrap()
+    }
+
+    fn error(text: &str) -> String {
+        read(text, 0, &SourceMap::default()).unwrap_err().message
+    }
+
+    #[test]
+    fn a_merge_key_overrides_what_stands_before_it_and_yields_to_what_follows() {
+        let root = tree("a: &a {x: 1, y: 2}\nb: {x: 0, <<: *a, y: 3}\n");
+        let b = root.as_map().unwrap().get("b").unwrap().as_map().unwrap();
+        assert_eq!(b.get("x").unwrap().as_int(), Some(1));
+        assert_eq!(b.get("y").unwrap().as_int(), Some(3));
+    }
+
+    #[test]
+    fn positions_are_bytes_of_the_file() {
+        let root = tree("é: 1\nname: shop\n");
+        let entry = root.as_map().unwrap().entry("name").unwrap();
+        assert_eq!((entry.key.span.start, entry.key.span.end), (6, 10));
+        assert_eq!((entry.value.span.start, entry.value.span.end), (12, 16));
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused() {
+        let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+        for level in 1..12 {
+            let below = format!("*a{}", level - 1);
+            let items = vec![below; 10].join(",");
+            text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+        }
+        assert!(error(&text).contains("more than 200000 nodes"));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        assert!(error(&"[".repeat(100_000)).contains("levels deep"));
+        assert!(error(&"- ".repeat(100_000)).contains("levels deep"));
+    }
+
+    #[test]
+    fn an_unfinished_list_says_so() {
+        assert!(error("a: [1,\n").contains("not valid YAML"), "{}", error("a: [1,\n"));
+        assert_eq!(error("a: *b\n"), "unknown alias: b");
+    }
+}
