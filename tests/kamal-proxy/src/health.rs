@@ -69,9 +69,9 @@ async fn probe(url: &str, host: &str) -> Result<(), String> {
     for hop in 0..=MAX_REDIRECTS {
         let mut request =
             Request::get(&url).header(USER_AGENT, "kamal-proxy").header(ACCEPT_ENCODING, "gzip");
-        if hop == 0 && !host.is_empty() {
-            request = request.header(HOST, host);
-        }
+        // Set here because the client would leave a port of 80 out, which Go does not.
+        let named = if hop == 0 && !host.is_empty() { host } else { authority(&url) };
+        request = request.header(HOST, named);
         let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
         let response = client.request(request).await.map_err(|error| root_cause(&error))?;
         let status = response.status();
@@ -90,6 +90,12 @@ async fn probe(url: &str, host: &str) -> Result<(), String> {
     Err(format!("stopped after {MAX_REDIRECTS} redirects"))
 }
 
+/// What stands between `http://` and the path.
+fn authority(url: &str) -> &str {
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -102,14 +108,14 @@ fn join(base: &str, location: &str) -> Result<String, String> {
     if location.starts_with("https://") {
         return Err(format!("cannot reach {location}"));
     }
-    let base: Uri = base.parse().map_err(|error| format!("{error}"))?;
-    let authority = base.authority().map(ToString::to_string).unwrap_or_default();
+    let authority = authority(base);
     if let Some(rest) = location.strip_prefix("//") {
         return Ok(format!("http://{rest}"));
     }
     if location.starts_with('/') {
         return Ok(format!("http://{authority}{location}"));
     }
+    let base: Uri = base.parse().map_err(|error| format!("{error}"))?;
     let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
     Ok(format!("http://{authority}{folder}/{location}"))
 }

@@ -77,6 +77,7 @@ impl Control {
             "open": self.open.load(Ordering::SeqCst),
             "total": self.total.load(Ordering::SeqCst),
             "sockets": self.sockets.load(Ordering::SeqCst),
+            "now_ms": self.started.elapsed().as_millis() as u64,
         })
     }
 

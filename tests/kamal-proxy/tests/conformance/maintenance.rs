@@ -1,0 +1,84 @@
+//! Pause, stop, resume.
+
+use std::time::Instant;
+
+use crate::rig::{LATE, Rig, seconds};
+
+/// The column of `list` after the service's name that says its state.
+const STATE: usize = 3;
+
+#[test]
+fn s14_pause_waits_for_requests_and_holds_new_ones_until_resume() {
+    let rig = Rig::start();
+    let app = rig.app(&[]);
+    rig.deploy("web", &app, &[]).silent_success();
+    let slow = rig.ask("/slow?ms=2000").send_aside();
+    app.until_open(1);
+    let paused = rig.run(&["pause", "web"]).silent_success();
+    let slow = slow.join().unwrap().unwrap();
+    assert_eq!(slow.status, 200);
+    assert!(paused.at + seconds(0.3) > slow.at, "pause returned before the drain was over");
+
+    let held = rig.ask("/").send_aside();
+    let up = rig.get("/up");
+    assert_eq!((up.status, up.body.as_str()), (200, ""));
+    assert_eq!(rig.listed("web").unwrap()[STATE], "paused");
+    assert!(!held.is_finished(), "the request is held");
+    rig.run(&["resume", "web"]).silent_success();
+    let held = held.join().unwrap().unwrap();
+    assert_eq!((held.status, held.body.as_str()), (200, "v1\n"));
+    assert_eq!(rig.listed("web").unwrap()[STATE], "running");
+    // Again: nothing to resume is no error.
+    rig.run(&["resume", "web"]).silent_success();
+}
+
+#[test]
+fn s15_a_held_request_gets_504_when_the_pause_is_too_long() {
+    let rig = Rig::start();
+    let app = rig.app(&[]);
+    rig.deploy("web", &app, &[]).silent_success();
+    rig.run(&["pause", "web", "--max-pause", "1s"]).silent_success();
+    let started = Instant::now();
+    let answer = rig.get("/");
+    let waited = answer.at - started;
+    assert_eq!(answer.status, 504);
+    assert!(waited >= seconds(1.0) && waited < seconds(1.0) + LATE, "504 after {waited:?}");
+    assert_eq!(rig.listed("web").unwrap()[STATE], "paused");
+}
+
+#[test]
+fn s16_a_stopped_service_answers_503_with_its_message_escaped() {
+    let rig = Rig::start();
+    let app = rig.app(&[]);
+    rig.deploy("web", &app, &[]).silent_success();
+    let held = {
+        rig.run(&["pause", "web"]).silent_success();
+        rig.ask("/").send_aside()
+    };
+    rig.run(&["stop", "web", "--message", "<b>"]).silent_success();
+    assert_eq!(held.join().unwrap().unwrap().status, 503, "a stop ends what a pause held");
+    let answer = rig.get("/");
+    assert_eq!((answer.status, answer.header("Content-Type")), (503, "text/html; charset=utf-8"));
+    assert!(answer.body.contains("&lt;b&gt;") && !answer.body.contains("<b>"), "{}", answer.body);
+    assert_eq!(rig.ask("/up").post(b"").send().unwrap().status, 503);
+    let up = rig.get("/up");
+    assert_eq!((up.status, up.body.as_str()), (200, ""));
+    assert_eq!(rig.listed("web").unwrap()[STATE], "stopped");
+}
+
+#[test]
+fn s17_a_stopped_service_stays_stopped_through_deploy_and_restart() {
+    let rig = Rig::start();
+    let (old, new) = (rig.app(&[]), rig.new_app());
+    rig.deploy("web", &old, &[]).silent_success();
+    rig.run(&["stop", "web", "--message", "back at noon"]).silent_success();
+    rig.deploy("web", &new, &[]).silent_success();
+    assert_eq!(rig.get("/").status, 503);
+    rig.restart_proxy();
+    let answer = rig.get("/");
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("back at noon"), "{}", answer.body);
+    assert_eq!(rig.listed("web").unwrap()[STATE], "stopped");
+    rig.run(&["resume", "web"]).silent_success();
+    assert_eq!(rig.get("/").body, "v2\n");
+}
