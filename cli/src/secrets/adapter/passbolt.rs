@@ -4,7 +4,6 @@
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::super::words;
 use super::{Adapter, Call, FetchError, Found, Invocation, json, list, ruby_list, text};
 
 pub(super) struct Passbolt;
@@ -154,7 +153,8 @@ fn resources(call: &Call<'_>, names: &[String], folders: &[Folder]) -> Result<Fo
     list(&answer, &run, "a list of resources")?.iter().map(named).collect()
 }
 
-/// A condition of Passbolt's filter language; the value is quoted as Kamal quotes it.
+/// A condition of Passbolt's filter language. Kamal escapes the value for a shell besides, which
+/// changes nothing for plain names and finds no others.
 fn is(field: &str, value: &str) -> String {
-    format!("{field} == \"{}\"", words::escape(value).replace('\\', "\\\\").replace('"', "\\\""))
+    format!("{field} == \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
