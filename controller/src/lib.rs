@@ -6,3 +6,4 @@ pub mod clock;
 pub mod gateway;
 pub mod host;
 pub mod store;
+pub mod transport;
