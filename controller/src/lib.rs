@@ -5,5 +5,6 @@ pub mod ca;
 pub mod clock;
 pub mod gateway;
 pub mod host;
+pub mod rollout;
 pub mod store;
 pub mod transport;

@@ -1,0 +1,495 @@
+//! PURE: what a rollout does, in order: a spec, the hosts in effect and the options become stages.
+//!
+//! In: [`Spec`], [`Plan`]. Out: stages, as data. Always true: same input, same stages, whatever was recorded since, so a
+//! stage's index names it across restarts; hosts of the primary role come first in every list; a host is in exactly one
+//! boot group; no role but the primary one boots before the first primary container is healthy.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dhow_proto::model::spec::{BootLimit, RoleSpec, Spec};
+use dhow_proto::model::{App, HostName, RoleName, Unit};
+
+use super::record::{HostFact, Operation};
+
+mod text;
+
+/// What of a rollout shapes its stages. Fixed when the rollout is stored.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    /// What is done.
+    pub operation: Operation,
+    /// Hosts in effect, the primary host in effect first. Those away are left for the end.
+    pub hosts: &'a [HostFact],
+    /// Roles in effect.
+    pub roles: &'a [RoleName],
+    /// Hooks the client offers; others are skipped.
+    pub hooks: &'a BTreeSet<String>,
+    /// True for a rollout inside a hook of another one, which holds Kamal's lock already.
+    pub joined: bool,
+}
+
+/// One step of a rollout across hosts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// As people read it; unique within a rollout.
+    pub name: String,
+    /// Hosts it is about, by enrolled name.
+    pub hosts: Vec<HostName>,
+    /// What is done.
+    pub work: Work,
+}
+
+/// What a stage does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Asks every host whether each of its roles has a container of the version.
+    FindContainers,
+    /// Writes intents, then waits at a gate.
+    Intents {
+        /// Written in this order; per host, a unit comes after those it waits for.
+        changes: Vec<Change>,
+        /// When to go on.
+        gate: Gate,
+        /// Units waited for: those of `changes` and, where a gate let some of them pass early, of stages before.
+        watched: Vec<Watched>,
+        /// The digest this unit's host reports is pinned for all others.
+        pins: bool,
+    },
+    /// Runs a hook on the client.
+    Hook(Hook),
+    /// Waits.
+    Pause(Duration),
+    /// Records what settled as the app's new state, leaves intents for hosts that were away, and frees the app unless
+    /// `keep_lock`. What fails after this undoes nothing.
+    Commit {
+        /// `setup` holds the app's lock until its last hook ended, as Kamal does.
+        keep_lock: bool,
+    },
+}
+
+/// When a stage of intents is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Every watched unit settled.
+    All,
+    /// One of them did, and none failed before it.
+    Any,
+    /// So many did.
+    Count(usize),
+}
+
+/// An intent to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Enrolled name of the host.
+    pub host: HostName,
+    /// The unit.
+    pub unit: Unit,
+    /// What it says.
+    pub content: Content,
+    /// Units of the same host that must have settled this rollout's intent first.
+    pub after: Vec<Unit>,
+}
+
+/// A unit that a gate looks at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watched {
+    /// Enrolled name of the host.
+    pub host: HostName,
+    /// The unit.
+    pub unit: Unit,
+    /// As in its [`Change`]: where one of these failed, the unit is not waited for.
+    pub after: Vec<Unit>,
+}
+
+/// What an intent says, before facts, secrets and generations are filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Network, and the container where a proxied role runs.
+    Proxy {
+        /// False: network only.
+        container: bool,
+    },
+    /// The app's shared part, so far.
+    App(AppPart),
+    /// The role at the version.
+    Role(RoleName),
+}
+
+/// Which fields of an app intent this rollout sets by now; others stay as they last settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppPart {
+    /// The image is wanted.
+    pub staged: bool,
+    /// Kamal's lock is held.
+    pub locked: bool,
+    /// Stale containers are stopped.
+    pub stale: bool,
+    /// Files are there.
+    pub prepared: bool,
+    /// The latest tag means the version.
+    pub tagged: bool,
+    /// The tag waits until the host's own roles serve (a host catching up).
+    pub when_serving: bool,
+    /// Old containers and images are pruned.
+    pub pruned: bool,
+}
+
+/// A hook and what differs from stage to stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// `pre-deploy`.
+    pub name: &'static str,
+    /// `KAMAL_HOSTS`: as the config spells them.
+    pub hosts: Vec<HostName>,
+    /// `KAMAL_LOCK`.
+    pub locked: bool,
+    /// `KAMAL_RUNTIME` is given.
+    pub runtime: bool,
+    /// Kamal gives it the secrets files' entries.
+    pub with_secrets: bool,
+}
+
+/// The stages of a rollout. Empty only where no host is in effect.
+pub fn stages(spec: &Spec, plan: &Plan<'_>) -> Vec<Stage> {
+    let fleet = InEffect::new(spec, plan);
+    if fleet.hosts.is_empty() {
+        return Vec::new();
+    }
+    Builder { spec, plan, fleet, part: AppPart::default(), stages: Vec::new() }.build()
+}
+
+/// Intents for hosts that were away, to be written once the rollout succeeded: the newest version, nothing in between.
+pub fn catch_up(spec: &Spec, plan: &Plan<'_>) -> Vec<Change> {
+    let away: Vec<HostFact> = plan.hosts.iter().filter(|h| h.away).cloned().collect();
+    let here: Vec<HostFact> = away.iter().map(|h| HostFact { away: false, ..h.clone() }).collect();
+    let fleet = InEffect::new(spec, &Plan { hosts: &here, ..plan.clone() });
+    let part = AppPart {
+        staged: true,
+        prepared: prepares(spec),
+        tagged: true,
+        when_serving: true,
+        ..AppPart::default()
+    };
+    let mut changes = Vec::new();
+    for host in &fleet.hosts {
+        if plan.operation.boots_proxy() {
+            changes.push(proxy(spec, host));
+        }
+        changes.push(app(&spec.app, host, part));
+        let mut roles = fleet.boot_host(spec, host, &fleet.roles);
+        let files = Unit::App(spec.app.clone());
+        // The image and the files come first, as the stages would have had it.
+        for change in &mut roles {
+            change.after.insert(0, files.clone());
+        }
+        changes.extend(roles);
+    }
+    // The app unit itself would wait for the roles (its tag does) while they wait for it: its other fields come first,
+    // and an app unit with a tag that waits settles once image and files are there.
+    changes
+}
+
+/// True where files are wanted before containers start: error pages, assets, custom certificates.
+pub fn prepares(spec: &Spec) -> bool {
+    let files = |r: &RoleSpec| {
+        r.tls_secrets.is_some() || r.templates.iter().any(|t| t.template.asset_path.is_some())
+    };
+    spec.error_pages.as_ref().is_some_and(|pages| !pages.is_empty()) || spec.roles.iter().any(files)
+}
+
+/// Hosts and roles of a plan, in boot order.
+struct InEffect<'a> {
+    hosts: Vec<&'a HostFact>,
+    roles: Vec<&'a RoleName>,
+    primary: Option<&'a RoleName>,
+}
+
+impl<'a> InEffect<'a> {
+    fn new(spec: &'a Spec, plan: &Plan<'a>) -> Self {
+        // The spec has the primary role first; with `--roles` the first one in effect takes its place.
+        let roles: Vec<&RoleName> =
+            spec.roles.iter().map(|r| &r.name).filter(|name| plan.roles.contains(name)).collect();
+        let runs = |host: &HostFact, role: &RoleName| {
+            spec.role(role).is_some_and(|r| r.host_names().any(|h| *h == host.config))
+        };
+        let present = plan.hosts.iter().filter(|h| !h.away);
+        let mut hosts: Vec<&HostFact> =
+            present.filter(|h| roles.iter().any(|r| runs(h, r))).collect();
+        // With `--hosts` the primary role may run on none of them: then the first host's first role gates the others.
+        let primary = roles
+            .iter()
+            .copied()
+            .find(|r| **r == spec.primary_role && hosts.iter().any(|h| runs(h, r)))
+            .or_else(|| {
+                let first = hosts.first()?;
+                roles.iter().copied().find(|r| runs(first, r))
+            });
+        hosts.sort_by_key(|h| !primary.is_some_and(|p| runs(h, p)));
+        Self { hosts, roles, primary }
+    }
+
+    fn runs(&self, spec: &Spec, host: &HostFact, role: &RoleName) -> bool {
+        spec.role(role).is_some_and(|r| r.host_names().any(|h| *h == host.config))
+    }
+
+    /// The host's roles among `roles`, primary first, one after another unless they may boot in parallel.
+    fn boot_host(&self, spec: &Spec, host: &HostFact, roles: &[&RoleName]) -> Vec<Change> {
+        let mut mine: Vec<&RoleName> =
+            roles.iter().copied().filter(|r| self.runs(spec, host, r)).collect();
+        mine.sort_by_key(|r| Some(*r) != self.primary);
+        let mut changes: Vec<Change> = Vec::new();
+        for role in mine {
+            let before = changes.last().map(|c| c.unit.clone());
+            changes.push(Change {
+                host: host.name.clone(),
+                unit: Unit::Role(spec.app.clone(), role.clone()),
+                content: Content::Role(role.clone()),
+                after: before.into_iter().filter(|_| !spec.boot.parallel_roles).collect(),
+            });
+        }
+        changes
+    }
+
+    /// Slices of the hosts, at most `boot.limit` each.
+    fn groups(&self, spec: &Spec) -> Vec<Vec<&'a HostFact>> {
+        let all = self.hosts.len();
+        let size = match spec.boot.limit {
+            None => all,
+            Some(BootLimit::Count(n)) => n as usize,
+            Some(BootLimit::Percent(p)) => all * p as usize / 100,
+        };
+        self.hosts.chunks(size.max(1)).map(<[&HostFact]>::to_vec).collect()
+    }
+}
+
+fn names(hosts: &[&HostFact]) -> Vec<HostName> {
+    hosts.iter().map(|h| h.name.clone()).collect()
+}
+
+fn spelled(hosts: &[&HostFact]) -> Vec<HostName> {
+    hosts.iter().map(|h| h.config.clone()).collect()
+}
+
+fn app(app: &App, host: &HostFact, part: AppPart) -> Change {
+    Change {
+        host: host.name.clone(),
+        unit: Unit::App(app.clone()),
+        content: Content::App(part),
+        after: Vec::new(),
+    }
+}
+
+fn proxy(spec: &Spec, host: &HostFact) -> Change {
+    Change {
+        host: host.name.clone(),
+        unit: Unit::Proxy,
+        content: Content::Proxy { container: spec.has_proxy(&host.config) },
+        after: Vec::new(),
+    }
+}
+
+fn watch(changes: &[Change]) -> Vec<Watched> {
+    changes
+        .iter()
+        .map(|c| Watched { host: c.host.clone(), unit: c.unit.clone(), after: c.after.clone() })
+        .collect()
+}
+
+struct Builder<'a> {
+    spec: &'a Spec,
+    plan: &'a Plan<'a>,
+    fleet: InEffect<'a>,
+    /// What app intents hold by now.
+    part: AppPart,
+    stages: Vec<Stage>,
+}
+
+impl Builder<'_> {
+    fn build(mut self) -> Vec<Stage> {
+        match self.plan.operation {
+            Operation::Setup => {
+                self.lock();
+                self.pull();
+            }
+            Operation::Deploy | Operation::Redeploy => {
+                self.pull();
+                self.lock();
+            }
+            Operation::Rollback => {
+                self.find_containers();
+                self.lock();
+            }
+        }
+        let everywhere = spelled(&self.fleet.hosts);
+        self.hook("pre-deploy", "pre-deploy hook", everywhere.clone(), true);
+        if self.plan.operation == Operation::Rollback {
+            self.part.staged = true;
+            self.everywhere("find image");
+        }
+        if self.plan.operation.boots_proxy() {
+            let changes = self.fleet.hosts.iter().map(|h| proxy(self.spec, h)).collect();
+            self.intents("proxy", changes);
+        }
+        if self.plan.operation.stops_stale() {
+            self.part.stale = true;
+            self.everywhere("stop stale containers");
+        }
+        if prepares(self.spec) {
+            self.part.prepared = true;
+            self.everywhere("prepare");
+        }
+        self.boot();
+        self.part.tagged = true;
+        self.everywhere("tag latest");
+        if self.plan.operation.boots_proxy() {
+            self.part.pruned = true;
+            self.everywhere("prune");
+        }
+        self.unlock();
+        let keep_lock = self.plan.operation == Operation::Setup;
+        self.push("record", Vec::new(), Work::Commit { keep_lock });
+        self.hook("post-deploy", "post-deploy hook", everywhere, keep_lock);
+        self.stages
+    }
+
+    fn push(&mut self, name: impl Into<String>, hosts: Vec<HostName>, work: Work) {
+        self.stages.push(Stage { name: name.into(), hosts, work });
+    }
+
+    fn intents(&mut self, name: impl Into<String>, changes: Vec<Change>) {
+        let watched = watch(&changes);
+        let hosts = hosts_of(&watched);
+        self.push(name, hosts, Work::Intents { changes, gate: Gate::All, watched, pins: false });
+    }
+
+    /// Kamal's lock is a directory on the primary host in effect.
+    fn lock_host(&self) -> &HostName {
+        let first = self.plan.hosts.iter().find(|h| self.fleet.hosts.contains(h));
+        &first.unwrap_or(self.fleet.hosts[0]).name
+    }
+
+    fn app_change(&self, host: &HostFact) -> Change {
+        let locked = self.part.locked && host.name == *self.lock_host();
+        app(&self.spec.app, host, AppPart { locked, ..self.part })
+    }
+
+    fn everywhere(&mut self, name: &str) {
+        let changes = self.fleet.hosts.iter().map(|h| self.app_change(h)).collect();
+        self.intents(name, changes);
+    }
+
+    fn on_lock_host(&mut self, name: &str) {
+        let lock_host = self.lock_host().clone();
+        let hosts = self.fleet.hosts.iter().filter(|h| h.name == lock_host);
+        let changes = hosts.map(|h| self.app_change(h)).collect();
+        self.intents(name, changes);
+    }
+
+    fn find_containers(&mut self) {
+        let hosts = names(&self.fleet.hosts);
+        self.push("find containers", hosts, Work::FindContainers);
+    }
+
+    /// The first primary host alone pulls the tag and reports the digest; the others then pull exactly that.
+    fn pull(&mut self) {
+        self.part.staged = true;
+        let first = self.fleet.hosts[0];
+        let changes = vec![self.app_change(first)];
+        let watched = watch(&changes);
+        let hosts = hosts_of(&watched);
+        let work = Work::Intents { changes, gate: Gate::All, watched, pins: true };
+        self.push(format!("pull on {}", first.config), hosts, work);
+        let others =
+            self.fleet.hosts.iter().skip(1).map(|h| self.app_change(h)).collect::<Vec<_>>();
+        if !others.is_empty() {
+            self.intents("pull", others);
+        }
+    }
+
+    fn lock(&mut self) {
+        if !self.plan.joined {
+            self.part.locked = true;
+            self.on_lock_host("lock");
+        }
+    }
+
+    fn unlock(&mut self) {
+        if !self.plan.joined {
+            self.part.locked = false;
+            self.on_lock_host("unlock");
+        }
+    }
+
+    fn hook(&mut self, name: &'static str, stage: &str, hosts: Vec<HostName>, locked: bool) {
+        if !self.plan.hooks.contains(name) {
+            return;
+        }
+        let with_secrets = matches!(name, "pre-deploy" | "post-deploy");
+        let runtime = name == "post-deploy";
+        let enrolled = self.fleet.hosts.iter().filter(|h| hosts.contains(&h.config));
+        let enrolled = enrolled.map(|h| h.name.clone()).collect();
+        let hook = Hook { name, hosts, locked, runtime, with_secrets };
+        self.push(stage, enrolled, Work::Hook(hook));
+    }
+
+    fn boot(&mut self) {
+        let groups = self.fleet.groups(self.spec);
+        let wait = Duration::from_secs(self.spec.boot.wait_s);
+        let count = groups.len();
+        for (i, group) in groups.iter().enumerate() {
+            let of = if count == 1 { String::new() } else { format!(" {} of {count}", i + 1) };
+            let hosts = spelled(group);
+            self.hook("pre-app-boot", &format!("pre-app-boot hook{of}"), hosts.clone(), true);
+            self.boot_group(&of, group, i == 0);
+            self.hook("post-app-boot", &format!("post-app-boot hook{of}"), hosts, true);
+            if !wait.is_zero() {
+                self.push(format!("pause{of}"), names(group), Work::Pause(wait));
+            }
+        }
+    }
+
+    /// The barrier is one per rollout: in the first group, other roles are written only once a primary container is
+    /// healthy. From then on a host's roles go out together and wait for one another on the host.
+    fn boot_group(&mut self, of: &str, group: &[&HostFact], first: bool) {
+        let roles = self.fleet.roles.clone();
+        let all: Vec<Change> =
+            group.iter().flat_map(|h| self.fleet.boot_host(self.spec, h, &roles)).collect();
+        let is_primary =
+            |c: &Change| matches!(&c.content, Content::Role(r) if Some(r) == self.fleet.primary);
+        let (primary, others): (Vec<Change>, Vec<Change>) = all.into_iter().partition(is_primary);
+        if !first || others.is_empty() || primary.is_empty() {
+            let mut changes = primary;
+            changes.extend(others);
+            return self.intents(format!("boot{of}"), changes);
+        }
+        let watched = watch(&primary);
+        let role = self.fleet.primary.map_or_else(String::new, ToString::to_string);
+        let hosts = hosts_of(&watched);
+        let work = Work::Intents {
+            changes: primary.clone(),
+            gate: Gate::Any,
+            watched: watched.clone(),
+            pins: false,
+        };
+        self.push(format!("boot {role}{of}"), hosts, work);
+        let watched: Vec<Watched> = watched.into_iter().chain(watch(&others)).collect();
+        let hosts = hosts_of(&watched);
+        let work = Work::Intents { changes: others, gate: Gate::All, watched, pins: false };
+        self.push(format!("boot{of}"), hosts, work);
+    }
+}
+
+fn hosts_of(watched: &[Watched]) -> Vec<HostName> {
+    let mut hosts: Vec<HostName> = Vec::new();
+    for unit in watched {
+        if !hosts.contains(&unit.host) {
+            hosts.push(unit.host.clone());
+        }
+    }
+    hosts
+}
+
+#[cfg(test)]
+mod tests;
