@@ -10,6 +10,7 @@
 //!
 //! Everything is pure but [`outside`], which reads files and runs the commands a file names.
 
+pub mod compile;
 pub mod diagnostic;
 pub mod load;
 mod merge;
@@ -22,6 +23,7 @@ mod validate;
 pub mod version;
 pub mod yaml;
 
+pub use compile::{CompileInput, Compiled};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use load::{LoadOptions, Loaded, load};
 pub use outside::{Outside, SystemOutside};
