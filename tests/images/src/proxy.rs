@@ -1,5 +1,6 @@
 //! The image of the proxy: the stand-in, or the one that the caller provides.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
@@ -20,11 +21,20 @@ pub const PROXY_REFERENCE: &str = "basecamp/kamal-proxy:v0.9.2";
 ///
 /// When `DHOW_PROXY_IMAGE` names no file, or the stand-in cannot be built.
 pub fn proxy_image() -> Result<PathBuf> {
-    match std::env::var_os("DHOW_PROXY_IMAGE").filter(|value| !value.is_empty()) {
+    match given() {
         Some(path) => fs::canonicalize(&path)
             .with_context(|| format!("DHOW_PROXY_IMAGE names {}", PathBuf::from(&path).display())),
         None => stand_in_archive(),
     }
+}
+
+/// Whether [`proxy_image`] is the stand-in; what is measured on it must say so.
+pub fn proxy_is_stand_in() -> bool {
+    given().is_none()
+}
+
+fn given() -> Option<OsString> {
+    std::env::var_os("DHOW_PROXY_IMAGE").filter(|value| !value.is_empty())
 }
 
 /// Builds the stand-in's image, whatever `DHOW_PROXY_IMAGE` says, and gives the archive's path.
@@ -85,6 +95,6 @@ fn config() -> serde_json::Value {
         "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
         "Cmd": ["kamal-proxy", "run"],
         // Kamal prunes proxy images by this label.
-        "Labels": {"org.opencontainers.image.title": "kamal-proxy", "org.opencontainers.image.version": "0.9.2"},
+        "Labels": {"org.opencontainers.image.title": "kamal-proxy", "dhow.stand-in": "true"},
     })
 }

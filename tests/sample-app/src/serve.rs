@@ -39,7 +39,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<()> {
     let address = (Ipv4Addr::UNSPECIFIED, settings.port);
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("listen on {address:?}"))?;
-    println!("sample-app {} listens on port {}", settings.version, settings.port);
+    println!("sample-app {} listens on port {}", settings.version, listener.local_addr()?.port());
     let app = Arc::new(App { settings, control, stopping });
     let mut connections = JoinSet::new();
     loop {

@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
@@ -72,43 +73,51 @@ pub(crate) fn images() -> &'static Images {
 fn load() -> Images {
     let version = docker(&["version", "--format", "{{.Server.Version}}"]);
     assert!(!version.is_empty(), "the conformance suite needs a running Docker Engine");
-    let archive = proxy_image().expect("the proxy's image can be had");
-    let ids = image_ids(&archive).expect("the proxy's image is a docker-archive");
-    let id = ids.get(PROXY_REFERENCE).unwrap_or_else(|| {
-        panic!("{} does not hold {PROXY_REFERENCE}, but {:?}", archive.display(), ids.keys())
+    let proxy = proxy_image().expect("the proxy's image can be had");
+    let versions = ["v1", "v2"].map(|version| {
+        AppImage::new(format!("{REPOSITORY}/app:{version}"), version).service("app")
     });
-    let proxy = format!("{REPOSITORY}/proxy:{}-0", owner());
-    // Two runs may load other images under the same name: one at a time, and the name is given back.
-    let lock = std::fs::File::create(dhow_test_images::artifacts_dir().unwrap().join("load.lock"))
-        .unwrap();
+    let apps = app_archive(&versions).expect("the sample app can be built");
+    // The archives' names are shared by all runs, which may bring other images: one at a time.
+    // Runs of other checkouts count too, so the lock is the machine's, like the Engine.
+    let lock = std::fs::File::create(std::env::temp_dir().join("dhow-conformance.lock")).unwrap();
     lock.lock().unwrap();
-    let before = try_docker(&["image", "inspect", "--format", "{{.Id}}", PROXY_REFERENCE]);
-    let before = String::from_utf8_lossy(&before.stdout).trim().to_owned();
-    docker(&["load", "--quiet", "--input", archive.to_str().unwrap()]);
-    docker(&["tag", id, &proxy]);
-    if before.is_empty() {
-        docker(&["rmi", PROXY_REFERENCE]);
-    } else {
-        docker(&["tag", &before, PROXY_REFERENCE]);
+    let [proxy] = load_as(&proxy, [(PROXY_REFERENCE, "proxy", "0")]);
+    let [app_v1, app_v2] = load_as(
+        &apps,
+        [(versions[0].reference(), "app", "v1"), (versions[1].reference(), "app", "v2")],
+    );
+    Images { proxy, app_v1, app_v2 }
+}
+
+/// Loads an archive and gives its images names of this run: `(name in the archive, repository, end
+/// of the tag)`. What had a name before gets it back.
+fn load_as<const N: usize>(archive: &Path, images: [(&str, &str, &str); N]) -> [String; N] {
+    let id = |name: &str| {
+        let output = try_docker(&["image", "inspect", "--format", "{{.Id}}", name]);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    if let Ok(held) = image_ids(archive) {
+        // Before anything is loaded that nobody would remove.
+        let all = images.iter().all(|(name, ..)| held.contains_key(*name));
+        assert!(all, "{} holds {:?}, not {images:?}", archive.display(), held.keys());
     }
-    let [app_v1, app_v2] = ["v1", "v2"].map(|version| {
-        let base = format!("{REPOSITORY}/app:base-{version}");
-        (
-            AppImage::new(&base, version).service("app"),
-            format!("{REPOSITORY}/app:{}-{version}", owner()),
-        )
-    });
-    // Loaded by id, like the proxy: the archive's own tags are shared by all runs.
-    let archive =
-        app_archive(&[app_v1.0.clone(), app_v2.0.clone()]).expect("the sample app can be built");
-    docker(&["load", "--quiet", "--input", archive.to_str().unwrap()]);
-    let ids = image_ids(&archive).unwrap();
-    for (image, tag) in [&app_v1, &app_v2] {
-        docker(&["tag", &ids[image.reference()], tag]);
-        docker(&["rmi", image.reference()]);
+    let before = images.map(|(name, ..)| id(name));
+    let loaded = docker(&["load", "--input", archive.to_str().unwrap()]);
+    let mut tags = Vec::new();
+    for ((name, repository, end), before) in images.into_iter().zip(before) {
+        let told = format!("Loaded image: {name}");
+        assert!(loaded.contains(&told), "{} does not hold {name}: {loaded}", archive.display());
+        let tag = format!("{REPOSITORY}/{repository}:{}-{end}", owner());
+        docker(&["tag", name, &tag]);
+        if before.is_empty() {
+            docker(&["rmi", name]);
+        } else {
+            docker(&["tag", &before, name]);
+        }
+        tags.push(tag);
     }
-    drop(lock);
-    Images { proxy, app_v1: app_v1.1, app_v2: app_v2.1 }
+    tags.try_into().unwrap()
 }
 
 /// Starts the process that cleans up when the pipe to it breaks, that is: when this process ends.
