@@ -1,0 +1,270 @@
+//! `dhow setup`, `deploy`, `redeploy` and `rollback`: compiles, seals, uploads, then follows the rollout.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use dhow_proto::model::spec::Spec;
+use dhow_proto::model::{App, BlobRef, Document as _, HostName};
+use dhow_proto::wire;
+
+use super::{Globals, Outcome};
+use crate::bundle::{self, Login, Recipient, Recipients, Sealed};
+use crate::client::Client;
+use crate::config::compile::Compiled;
+use crate::follow::{Follow, Followed, new_rollout_id};
+use crate::hooks;
+use crate::output::progress::Progress;
+use crate::performer::Performer;
+use crate::project::Project;
+use crate::selection::{Selection, select};
+
+/// Options of the commands that wait for the app's lock.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LockArgs {
+    /// Wait for another rollout of this app to end
+    #[arg(long)]
+    pub lock_wait: bool,
+    /// Seconds to wait for it
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub lock_wait_timeout: u64,
+    /// Seconds between looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    pub lock_wait_interval: u64,
+    /// Seconds to wait for hosts that are offline, before anything changes
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub wait: u64,
+    /// Leave hosts that are offline out; they catch up when they are back
+    #[arg(long)]
+    pub skip_offline: bool,
+}
+
+/// Options of setup, deploy and redeploy.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Do not build and push an image: it is in the registry
+    #[arg(short = 'P', long)]
+    pub skip_push: bool,
+    #[command(flatten)]
+    lock: LockArgs,
+}
+
+/// Options of rollback.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RollbackArgs {
+    /// The version to boot again
+    pub version: String,
+    #[command(flatten)]
+    lock: LockArgs,
+}
+
+/// Which of the commands it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `setup`.
+    Setup,
+    /// `deploy`.
+    Deploy,
+    /// `redeploy`.
+    Redeploy,
+    /// `rollback`.
+    Rollback,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Deploy => "deploy",
+            Self::Redeploy => "redeploy",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    fn operation(self) -> wire::Operation {
+        match self {
+            Self::Setup => wire::Operation::Setup,
+            Self::Deploy => wire::Operation::Deploy,
+            Self::Redeploy => wire::Operation::Redeploy,
+            Self::Rollback => wire::Operation::Rollback,
+        }
+    }
+}
+
+/// Runs `setup`, `deploy` or `redeploy`.
+///
+/// # Errors
+///
+/// Whatever kept the rollout from beginning; a rollout that failed is [`Outcome::Failed`].
+pub async fn run(globals: &Globals, kind: Kind, args: &Args) -> anyhow::Result<Outcome> {
+    if !args.skip_push {
+        bail!(
+            "building images is not supported yet: push the image yourself and run `dhow {} --skip-push` (-P)",
+            kind.word()
+        );
+    }
+    roll_out(globals, kind, &args.lock).await
+}
+
+/// Runs `rollback VERSION`.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn rollback(globals: &Globals, args: &RollbackArgs) -> anyhow::Result<Outcome> {
+    let globals = Globals { version: Some(args.version.clone()), ..globals.clone() };
+    roll_out(&globals, Kind::Rollback, &args.lock).await
+}
+
+async fn roll_out(globals: &Globals, kind: Kind, lock: &LockArgs) -> anyhow::Result<Outcome> {
+    let project = Project::load_here(globals)?;
+    let version = match project.version() {
+        Ok(version) => version,
+        Err(problems) => bail!("{}", problems.render(globals.style().color)),
+    };
+    let Compiled { spec, blobs, .. } = project.compile(&version, globals)?;
+    if kind == Kind::Setup && !spec.accessories.is_empty() {
+        bail!(
+            "`setup` does not boot accessories yet, and the config has {}: boot them with Kamal, then run `dhow deploy -P`",
+            names(spec.accessories.iter().map(|a| a.name.as_str()))
+        );
+    }
+    let selection = select(&project.loaded.config, &globals.filter())?;
+    let mut client = Client::connect().await?;
+    let recipients = recipients(&client, &selection).await?;
+    let sealed = seal(&project, &spec, &recipients)?;
+    let contents = blobs.into_iter().map(|(_, content)| content).collect();
+    let parts = Parts { project: &project, spec: &spec, selection: &selection, kind, lock };
+    let start = parts.start(globals, &sealed)?;
+    upload(&client, &spec, sealed, contents).await?;
+    let mut progress = Progress::new(globals.json, globals.quiet, globals.style());
+    let follow = Follow { client: &mut client, project: &project, verbose: globals.verbose };
+    let followed = follow.start(start, &mut progress).await;
+    progress.finish();
+    Ok(tell(followed?, kind, &spec, globals))
+}
+
+/// Asks for the hosts' keys: also what says which hosts are not enrolled, before anything else happens.
+async fn recipients(client: &Client, selection: &Selection) -> anyhow::Result<Recipients> {
+    let request = wire::HostKeysRequest { hosts: selection.hosts.clone() };
+    let keys =
+        client.control().host_keys(request).await.map_err(Client::explain)?.into_inner().keys;
+    let mut recipients = BTreeMap::new();
+    for key in keys {
+        let config_host = HostName::try_from(key.config_host)?;
+        let host = HostName::try_from(key.host)?;
+        recipients.insert(config_host, Recipient { host, public_key: key.public_key.to_vec() });
+    }
+    let seen: Vec<_> =
+        recipients.values().map(|r: &Recipient| (r.host.clone(), r.public_key.clone())).collect();
+    client.home().check_host_keys(client.address(), &seen)?;
+    Ok(recipients)
+}
+
+fn seal(project: &Project, spec: &Spec, recipients: &Recipients) -> anyhow::Result<Sealed> {
+    let registry = &project.loaded.config.registry;
+    let login = match (&registry.username, &registry.password) {
+        (Some(username), Some(password)) if spec.registry.login => Some(Login {
+            username: project.credential(username)?,
+            password: project.credential(password)?,
+        }),
+        _ => None,
+    };
+    Ok(bundle::seal(spec, recipients, login.as_ref(), |name| project.secret(name))?)
+}
+
+async fn upload(
+    client: &Client,
+    spec: &Spec,
+    sealed: Sealed,
+    mut contents: Vec<Vec<u8>>,
+) -> anyhow::Result<()> {
+    contents.push(spec.to_bytes());
+    contents.extend(sealed.encoded());
+    contents.extend(sealed.blobs);
+    client.upload(contents).await.context("uploading what the rollout needs")
+}
+
+/// What a start is made from.
+struct Parts<'a> {
+    project: &'a Project,
+    spec: &'a Spec,
+    selection: &'a Selection,
+    kind: Kind,
+    lock: &'a LockArgs,
+}
+
+impl Parts<'_> {
+    fn start(&self, globals: &Globals, sealed: &Sealed) -> anyhow::Result<wire::StartRollout> {
+        let performer = Performer::find(&self.project.directory);
+        let hooks = match globals.skip_hooks {
+            true => Vec::new(),
+            false => hooks::find(&self.project.hooks(), &hooks::ROLLOUT_HOOKS),
+        };
+        Ok(wire::StartRollout {
+            app: Some((&self.spec.app).into()),
+            operation: self.kind.operation().into(),
+            version: self.spec.version.to_string(),
+            spec: Some(self.spec.blob().into()),
+            bundles: sealed.encoded().map(|b| BlobRef::of(&b).into()),
+            options: Some(options(self.spec, self.selection, self.lock)),
+            hooks,
+            performer: performer.email_or_user(),
+            performer_name: performer.name_or_user(),
+            command: self.kind.word().to_owned(),
+            subcommand: String::new(),
+            parent_rollout: std::env::var("DHOW_ROLLOUT").unwrap_or_default(),
+            rollout_id: new_rollout_id()?,
+        })
+    }
+}
+
+fn options(spec: &Spec, selection: &Selection, lock: &LockArgs) -> wire::RolloutOptions {
+    let span = |seconds: u64| prost_types::Duration::try_from(Duration::from_secs(seconds)).ok();
+    let policy = match spec.rollback_on_failure {
+        true => wire::FailurePolicy::Rollback,
+        false => wire::FailurePolicy::Stop,
+    };
+    wire::RolloutOptions {
+        hosts: selection.hosts.clone(),
+        roles: selection.roles.clone(),
+        roles_given: selection.roles_given,
+        wait_for_hosts: span(lock.wait),
+        skip_offline: lock.skip_offline,
+        lock_wait: lock.lock_wait.then(|| wire::LockWait {
+            timeout: span(lock.lock_wait_timeout),
+            interval: span(lock.lock_wait_interval.max(1)),
+        }),
+        failure_policy: policy.into(),
+        await_client: None,
+    }
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn tell(followed: Followed, kind: Kind, spec: &Spec, globals: &Globals) -> Outcome {
+    let app: &App = &spec.app;
+    let style = globals.style();
+    let succeeded = followed.state == wire::RolloutState::Succeeded;
+    if !globals.json && (!globals.quiet || !succeeded) {
+        let took = followed.runtime.as_secs_f64();
+        let line = match succeeded {
+            true => style.green(&format!(
+                "{app} {} is live on {} hosts ({took:.1} s)",
+                spec.version, followed.hosts
+            )),
+            false => style.red(&format!(
+                "{} of {app} {} {}: {}\nSee `dhow rollout show {}` and `dhow status`.",
+                kind.word(),
+                spec.version,
+                crate::output::event::state_word(followed.state).replace('_', " "),
+                followed.reason,
+                followed.rollout_id
+            )),
+        };
+        crate::output::progress::print_line(&line);
+    }
+    if succeeded { Outcome::Done } else { Outcome::Failed }
+}

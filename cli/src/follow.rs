@@ -1,0 +1,247 @@
+//! Follows a rollout from this machine: starts it or attaches to it, shows its events, runs its hooks.
+//!
+//! A client that goes away does not stop a rollout. When the stream breaks while it runs, this room attaches again
+//! and goes on where it was; a hook that was started is never run twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use dhow_proto::wire;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use wire::deploy_request::Message as Up;
+use wire::deploy_response::Message as Down;
+
+use crate::client::Client;
+use crate::errors::chain;
+use crate::hooks::{self, RunningHook};
+use crate::output::event::printable;
+use crate::output::progress::Progress;
+use crate::project::Project;
+
+/// Messages on their way to the controller: hook output is the only burst, and it may wait.
+const OUTBOX: usize = 16;
+/// How often a broken stream is attached again before giving up, one second apart and growing.
+const REATTACHES: u32 = 8;
+/// Bytes of a failed hook's output that are shown where it was not shown as it came.
+const TAIL: usize = 8192;
+
+/// A new rollout's id, chosen by the client so that a repeated start is the same rollout.
+///
+/// # Errors
+///
+/// No random bytes from the operating system.
+pub fn new_rollout_id() -> anyhow::Result<String> {
+    let mut bytes = [0; 8];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .ok()
+        .context("no random bytes from the operating system")?;
+    Ok(hex::encode(bytes))
+}
+
+/// How a rollout ended.
+pub struct Followed {
+    /// Its id.
+    pub rollout_id: String,
+    /// Its last state.
+    pub state: wire::RolloutState,
+    /// Why, where it did not succeed.
+    pub reason: String,
+    /// How long it took.
+    pub runtime: Duration,
+    /// Hosts it was about.
+    pub hosts: usize,
+}
+
+/// What following needs.
+pub struct Follow<'a> {
+    /// The connection.
+    pub client: &'a mut Client,
+    /// Where hooks are.
+    pub project: &'a Project,
+    /// Show hook output.
+    pub verbose: bool,
+}
+
+enum End {
+    Finished(wire::RolloutFinished),
+    Broken(tonic::Status),
+}
+
+struct Seen {
+    rollout_id: String,
+    accepted: bool,
+    sequence: u64,
+    /// Hooks that were run here, with how they ended: told again after a broken stream, never run again.
+    hooks: BTreeMap<String, wire::HookFinished>,
+}
+
+impl Follow<'_> {
+    /// Starts a rollout and follows it to its end.
+    ///
+    /// # Errors
+    ///
+    /// The controller refused it, or was lost for good.
+    pub async fn start(
+        mut self,
+        start: wire::StartRollout,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Followed> {
+        let hosts = start.options.as_ref().map_or(0, |o| o.hosts.len());
+        let mut seen = Seen {
+            rollout_id: start.rollout_id.clone(),
+            accepted: false,
+            sequence: 0,
+            hooks: BTreeMap::new(),
+        };
+        let hook_files = start.hooks.clone();
+        let mut first = Up::Start(start);
+        let mut attempt = 0;
+        let finished = loop {
+            let before = seen.sequence;
+            let status = match self.stream(first.clone(), &mut seen, progress).await {
+                End::Finished(finished) => break finished,
+                End::Broken(status) => status,
+            };
+            attempt = if seen.sequence > before { 1 } else { attempt + 1 };
+            let lost = matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+            );
+            if !lost || attempt > REATTACHES {
+                if seen.accepted && lost {
+                    bail!(
+                        "the controller was lost ({}); the rollout goes on without this client: `dhow rollout show {}`",
+                        status.message(),
+                        seen.rollout_id
+                    );
+                }
+                return Err(Client::explain(status));
+            }
+            progress.line(&format!("connection lost ({}): attaching again", status.message()));
+            // The controller needs a moment to come back; nothing signals that it has.
+            tokio::time::sleep(Duration::from_secs(u64::from(attempt))).await;
+            self.client.reconnect().await.ok();
+            if seen.accepted {
+                first = Up::Attach(wire::AttachRollout {
+                    rollout_id: seen.rollout_id.clone(),
+                    hooks: hook_files.clone(),
+                    after_sequence: seen.sequence,
+                });
+            }
+        };
+        let runtime = finished.runtime.and_then(|d| Duration::try_from(d).ok()).unwrap_or_default();
+        let state = finished.state();
+        Ok(Followed { rollout_id: seen.rollout_id, state, reason: finished.reason, runtime, hosts })
+    }
+
+    async fn stream(&mut self, first: Up, seen: &mut Seen, progress: &mut Progress) -> End {
+        let (outbox, outgoing) = mpsc::channel(OUTBOX);
+        if outbox.send(wire::DeployRequest { message: Some(first) }).await.is_err() {
+            return End::Broken(tonic::Status::unavailable("the stream could not be opened"));
+        }
+        for finished in seen.hooks.values() {
+            let message = Some(Up::HookFinished(finished.clone()));
+            // Bounded by the hooks of one rollout, which are fewer than the outbox holds between two reads.
+            let _ = outbox.try_send(wire::DeployRequest { message });
+        }
+        let mut inbound = match self.client.control().deploy(ReceiverStream::new(outgoing)).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return End::Broken(status),
+        };
+        loop {
+            let message = match inbound.message().await {
+                Ok(Some(message)) => message.message,
+                Ok(None) => {
+                    return End::Broken(tonic::Status::unavailable(
+                        "the controller closed the stream",
+                    ));
+                }
+                Err(status) => return End::Broken(status),
+            };
+            match message {
+                Some(Down::Accepted(accepted)) => {
+                    seen.accepted = true;
+                    seen.rollout_id = accepted.rollout_id;
+                }
+                Some(Down::Event(event)) => {
+                    // Events of live progress carry no sequence.
+                    seen.sequence = seen.sequence.max(event.sequence);
+                    progress.event(&event);
+                }
+                Some(Down::Hook(hook)) => {
+                    if let Some(finished) = seen.hooks.get(&hook.hook_id) {
+                        let message = Some(Up::HookFinished(finished.clone()));
+                        let _ = outbox.send(wire::DeployRequest { message }).await;
+                        continue;
+                    }
+                    let finished = self.run_hook(&hook, &outbox, progress).await;
+                    let message = Some(Up::HookFinished(finished.clone()));
+                    seen.hooks.insert(hook.hook_id, finished);
+                    // A controller that is gone is noticed by the reader of the stream.
+                    let _ = outbox.send(wire::DeployRequest { message }).await;
+                }
+                Some(Down::Finished(finished)) => return End::Finished(finished),
+                None => {}
+            }
+        }
+    }
+
+    async fn run_hook(
+        &self,
+        hook: &wire::HookRequest,
+        outbox: &mpsc::Sender<wire::DeployRequest>,
+        progress: &Progress,
+    ) -> wire::HookFinished {
+        let finished = |exit_code, error| wire::HookFinished {
+            hook_id: hook.hook_id.clone(),
+            exit_code,
+            error,
+        };
+        let secrets = match hook.with_secrets.then(|| self.project.all_secrets()).transpose() {
+            Ok(secrets) => secrets,
+            Err(error) => return finished(1, chain(&error)),
+        };
+        let env: BTreeMap<String, String> =
+            hook.env.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
+        let (hooks, project) = (self.project.hooks(), &self.project.directory);
+        let running = match RunningHook::start(&hooks, project, &hook.name, &env, secrets.as_ref())
+        {
+            Ok(running) => running,
+            Err(error) => return finished(1, chain(&error)),
+        };
+        let started = Up::HookStarted(wire::HookStarted { hook_id: hook.hook_id.clone() });
+        let _ = outbox.send(wire::DeployRequest { message: Some(started) }).await;
+        let show = |data: &[u8]| {
+            for line in String::from_utf8_lossy(data).lines() {
+                progress.line(&format!("    {}: {}", hook.name, printable(line)));
+            }
+        };
+        let (sender, mut output) = mpsc::channel::<hooks::Output>(OUTBOX);
+        let mut tail = Vec::new();
+        let listen = async {
+            while let Some(piece) = output.recv().await {
+                if self.verbose {
+                    show(&piece.data);
+                }
+                tail.extend_from_slice(&piece.data);
+                let excess = tail.len().saturating_sub(TAIL);
+                tail.drain(..excess);
+            }
+        };
+        let (exit, ()) = tokio::join!(running.wait(sender), listen);
+        match exit {
+            Ok(code) => {
+                if code != 0 && !self.verbose {
+                    show(&tail);
+                }
+                finished(code, String::new())
+            }
+            Err(error) => finished(1, chain(&error)),
+        }
+    }
+}
