@@ -1,0 +1,183 @@
+//! The names and addresses of one fleet, so that fleets of several processes never meet.
+//!
+//! Always true: while a process holds a slot's lock file, nobody else uses the slot's directory,
+//! namespaces, subnet or cgroups. The kernel frees the lock when the process ends, however it ends;
+//! what a killed process left in its slot is swept by the next one that takes a slot.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::sweep;
+
+/// Fleets at a time on one machine: the third byte of their subnets, and then some memory.
+const SLOTS: u8 = 32;
+
+/// Prefix of everything that has a name outside a fleet's directory.
+pub(crate) const PREFIX: &str = "dhowf";
+
+/// Where all fleets of this machine keep their state: `DHOW_FLEET_ROOT`, or `/var/lib/dhow-fleets`.
+///
+/// Short, because sockets lie below it and their paths may have 107 bytes; not below `/root`, `/run`
+/// or `/var/lib/docker`, which every host covers with its own.
+#[must_use]
+pub fn root() -> PathBuf {
+    std::env::var_os("DHOW_FLEET_ROOT")
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| PathBuf::from("/var/lib/dhow-fleets"), PathBuf::from)
+}
+
+/// One of the machine's places for a fleet; pure names, no lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    number: u8,
+    dir: PathBuf,
+}
+
+impl Names {
+    pub(crate) fn new(root: &Path, number: u8) -> Self {
+        Self { number, dir: root.join(format!("f{number}")) }
+    }
+
+    pub(crate) fn number(&self) -> u8 {
+        self.number
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Common start of the names of the slot's network namespaces and cgroups.
+    pub(crate) fn prefix(&self) -> String {
+        format!("{PREFIX}{}-", self.number)
+    }
+
+    pub(crate) fn hub_namespace(&self) -> String {
+        format!("{}hub", self.prefix())
+    }
+
+    pub(crate) fn host_namespace(&self, host: usize) -> String {
+        format!("{}h{host}", self.prefix())
+    }
+
+    pub(crate) fn cgroup(&self, host: usize) -> String {
+        format!("/{}h{host}", self.prefix())
+    }
+
+    /// The hub's address; the fleet's subnet is its /24. It exists only inside the namespaces.
+    pub(crate) fn hub_address(&self) -> String {
+        format!("10.77.{}.1", self.number)
+    }
+
+    pub(crate) fn host_address(&self, host: usize) -> String {
+        format!("10.77.{}.{}", self.number, 10 + host)
+    }
+
+    /// Its presence says: the run that made this fleet wants it to stay (`DHOW_KEEP=1`).
+    pub(crate) fn keep_marker(&self) -> PathBuf {
+        self.dir.join("keep")
+    }
+}
+
+/// A place for a fleet that this process owns until the value is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    names: Names,
+    _lock: File,
+}
+
+impl Slot {
+    /// Takes a free slot, with an empty directory; sweeps what dead runs left in any slot.
+    ///
+    /// # Errors
+    ///
+    /// When all are in use, or a left-over cannot be removed.
+    pub(crate) fn take(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("create {}", root.display()))?;
+        let mut taken = None;
+        for number in 0..SLOTS {
+            let names = Names::new(root, number);
+            // A slot that was never used has nothing to sweep.
+            if taken.is_some() && !names.dir().exists() {
+                continue;
+            }
+            let Some(lock) = try_lock(root, number)? else { continue };
+            if names.keep_marker().exists() {
+                continue;
+            }
+            sweep::sweep(&names)?;
+            if taken.is_none() {
+                taken = Some(Self { names, _lock: lock });
+            }
+        }
+        let Some(slot) = taken else {
+            bail!(
+                "all {SLOTS} places for fleets below {} are in use: end other test runs, or remove \
+                 kept fleets with `cargo run -p dhow-tests --bin dhow-fleet -- clean`",
+                root.display()
+            );
+        };
+        fs::create_dir_all(slot.names.dir())
+            .with_context(|| format!("create {}", slot.names.dir().display()))?;
+        Ok(slot)
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+}
+
+fn try_lock(root: &Path, number: u8) -> Result<Option<File>> {
+    let path = root.join(format!("f{number}.lock"));
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
+        }
+    }
+}
+
+/// Removes everything of all fleets that no living process owns, kept ones included; gives their numbers.
+///
+/// # Errors
+///
+/// When something cannot be removed.
+pub fn clean() -> Result<Vec<u8>> {
+    let root = root();
+    let mut cleaned = Vec::new();
+    for number in 0..SLOTS {
+        let names = Names::new(&root, number);
+        if !names.dir().exists() {
+            continue;
+        }
+        if try_lock(&root, number)?.is_some() {
+            sweep::sweep(&names)?;
+            cleaned.push(number);
+        }
+    }
+    Ok(cleaned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_slots_share_no_name() {
+        let (a, b) = (Names::new(Path::new("/x"), 1), Names::new(Path::new("/x"), 11));
+        assert_ne!(a.host_address(1), b.host_address(1));
+        assert!(!b.host_namespace(1).starts_with(&a.prefix()));
+        assert_eq!(a.host_namespace(2), "dhowf1-h2");
+        assert_eq!(a.host_address(2), "10.77.1.12");
+    }
+
+    #[test]
+    fn sockets_below_the_default_root_fit_the_kernels_limit() {
+        let names = Names::new(Path::new("/var/lib/dhow-fleets"), 31);
+        let socket = names.dir().join("h99/run/docker/containerd/containerd-debug.sock");
+        assert!(socket.as_os_str().len() < 108);
+    }
+}

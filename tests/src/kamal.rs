@@ -1,0 +1,1 @@
+//! Real Kamal on a fleet.

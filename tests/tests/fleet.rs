@@ -1,0 +1,22 @@
+//! Tests that need real Docker hosts; they share one fleet of three where they can.
+
+use std::process::ExitCode;
+
+use dhow_tests::{FleetOptions, cases, suite};
+
+#[path = "fleet/host.rs"]
+mod host;
+
+fn main() -> ExitCode {
+    let cases = cases![
+        host::hosts_have_their_own_engine_address_and_home,
+        host::a_power_cut_stops_everything_and_power_on_brings_back_what_should_run,
+        host::a_link_that_is_down_cuts_the_host_off_until_it_is_up,
+        host::a_silenced_host_answers_nothing_and_refuses_nothing,
+        host::an_engine_that_is_killed_or_stopped_starts_again,
+        host::with_live_restore_containers_outlive_a_killed_engine,
+        host::a_small_disk_can_be_full_and_free_again,
+        host::a_registry_with_a_password_refuses_others,
+    ];
+    suite::main(cases, FleetOptions { sshd: true, ..FleetOptions::hosts(3) })
+}
