@@ -1,0 +1,53 @@
+# Everything a developer types. Each target can be run by itself; `make test` is what CI runs.
+
+# Programs that `make setup` installs where the machine has none.
+SETUP_DIR ?= $(CURDIR)/target/dhow-setup
+export PATH := $(PATH):$(SETUP_DIR)/venv/bin
+export DHOW_SETUP_DIR := $(SETUP_DIR)
+# Fleets need root. The environment goes along: cargo's settings, DHOW_PROXY_IMAGE, DHOW_KEEP.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
+# One case or a few: make test-fleet FILTER=kamal
+FILTER ?=
+
+.PHONY: help setup fmt lint unit conformance test-fleet deny advisories test bench fleet-clean
+
+help: ## list these targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+setup: ## install what the tests need (Debian packages, Kamal, cargo tools)
+	@tests/setup/install.sh
+
+fmt: ## check the format
+	cargo fmt --all --check
+
+lint: ## check the lints, warnings are errors
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p dhow-tests --test fleet -- -D warnings
+
+unit: ## run all tests that need neither root nor Docker
+	INSTA_UPDATE=no cargo nextest run --workspace --no-tests=pass -E 'not package(kamal-proxy-stand-in)'
+	cargo test --workspace --doc --quiet
+
+conformance: ## hold the kamal-proxy stand-in (or DHOW_PROXY_IMAGE) to the real one's behaviour
+	cargo test -p kamal-proxy-stand-in -- --nocapture
+
+test-fleet: ## run the tests on real Docker hosts; FILTER=WORD for some of them
+	$(AS_ROOT) cargo test -p dhow-tests --test fleet -- $(FILTER)
+
+deny: ## check licenses, banned crates and sources of all dependencies
+	cargo deny --offline check bans licenses sources
+
+advisories: ## look for known vulnerabilities; needs the network
+	@cargo deny check advisories || { \
+	  status=$$?; \
+	  if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ] && [ -n "$$(find "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" -name '*.md' -print -quit)" ]; then exit $$status; fi; \
+	  echo "advisories: SKIPPED, because the RustSec database could not be fetched (see above)"; }
+
+# In the order in which a mistake is found soonest; the fleet last, with its runner's closing lines.
+test: setup fmt lint deny advisories unit conformance test-fleet ## everything, as CI runs it
+
+bench: ## print figures: `figure NAME VALUE UNIT`
+	$(AS_ROOT) cargo run --quiet -p dhow-tests --bin dhow-bench
+
+fleet-clean: ## remove fleets that were kept or left behind
+	$(AS_ROOT) cargo run --quiet -p dhow-tests --bin dhow-fleet -- clean
