@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -68,7 +69,10 @@ pub struct Image<'a> {
 ///
 /// When the file cannot be written.
 pub fn write_archive(path: &Path, images: &[Image<'_>]) -> Result<()> {
-    let unfinished = path.with_extension(format!("unfinished-{}", std::process::id()));
+    // Two threads, or two processes, may write the same archive; each has its own file until the end.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_extension(format!("unfinished-{}-{count}", std::process::id()));
     let file =
         File::create(&unfinished).with_context(|| format!("create {}", unfinished.display()))?;
     let mut builder = tar::Builder::new(file);

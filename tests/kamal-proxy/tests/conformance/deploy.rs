@@ -164,3 +164,33 @@ fn s28_a_killed_server_fails_its_clients_and_starts_again_over_its_socket() {
     until_listed();
     until("the saved service serves", || rig.get("/").status == 200);
 }
+
+#[test]
+fn of_two_deploys_at_once_the_last_to_become_healthy_wins() {
+    let rig = Rig::start();
+    let (first, second) = (rig.app(&["APP_UP_STATUS=503"]), rig.new_app());
+    let waiting = rig.spawn_deploy("web", &first.target(), &["--health-check-interval=100ms"]);
+    until("the first deploy waits", || !first.checks().is_empty());
+    rig.deploy("web", &second, &[]).silent_success();
+    assert_eq!(rig.get("/").body, "v2\n");
+    first.set_up("status=200");
+    waiting.wait().silent_success();
+    assert_eq!(rig.get("/").body, "v1\n");
+    // The target in use may be deployed again.
+    rig.deploy("web", &first, &[]).silent_success();
+    assert_eq!(rig.get("/").body, "v1\n");
+}
+
+#[test]
+fn a_service_removed_while_a_deploy_waits_comes_back() {
+    let rig = Rig::start();
+    let (old, new) = (rig.app(&[]), rig.app(&["APP_UP_STATUS=503"]));
+    rig.deploy("web", &old, &[]).silent_success();
+    let waiting = rig.spawn_deploy("web", &new.target(), &["--health-check-interval=100ms"]);
+    until("the deploy waits", || !new.checks().is_empty());
+    rig.run(&["remove", "web"]).at_once().silent_success();
+    assert_eq!(rig.get("/").status, 404);
+    new.set_up("status=200");
+    waiting.wait().silent_success();
+    assert_eq!(rig.get("/").status, 200);
+}
