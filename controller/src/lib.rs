@@ -3,8 +3,13 @@
 pub mod blob;
 pub mod ca;
 pub mod clock;
+pub mod command;
 pub mod gateway;
 pub mod host;
 pub mod rollout;
+pub mod server;
+pub mod services;
+pub mod settings;
 pub mod store;
+pub mod supervise;
 pub mod transport;

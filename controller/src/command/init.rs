@@ -1,0 +1,94 @@
+//! `dhow-controller init`: a new controller in an empty folder.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::Common;
+use super::token::{self, AdminName};
+use crate::ca::{Ca, WrapSecret};
+use crate::clock::SystemClock;
+use crate::server::NAMES_KEY;
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::store::sqlite::Sqlite;
+
+/// The flags of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    common: Common,
+    /// DNS names and addresses under which agents and people reach this controller
+    #[arg(long = "name", value_name = "NAME", required = true, value_delimiter = ',')]
+    names: Vec<String>,
+    #[command(flatten)]
+    admin: AdminName,
+}
+
+impl Init {
+    /// Makes the folder, the store, the authority, and prints the token as the last line.
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let settings = self.common.settings(None, Some(self.names.clone()))?;
+        make_state_dir(&settings.state_dir)?;
+        let clock = Arc::new(SystemClock::new());
+        let store: Arc<dyn Store> = Arc::new(
+            Sqlite::open(&settings.store_file(), clock.clone())
+                .context("could not make the store")?,
+        );
+        if store.get("ca".into()).await?.is_some() {
+            bail!(
+                "{} holds a controller already; nothing was changed. \
+                 For a new admin token stop it and run `dhow-controller token`",
+                settings.state_dir.display()
+            );
+        }
+        let secret = wrap_secret(&settings)?;
+        // The authority comes last: what was interrupted before it is not initialised yet, and
+        // another `init` goes on.
+        store.put(NAMES_KEY, serde_json::to_vec(&self.names)?).await?;
+        let ca = Ca::create(Arc::clone(&store), clock.clone(), &secret, settings.validity)
+            .await
+            .context("could not make the certificate authority")?;
+        // Names that no certificate can carry are found before anything is said to be done.
+        if let Err(error) = ca.issue_server(&self.names) {
+            store.delete("ca").await?;
+            return Err(error).context("could not make the server's certificate");
+        }
+        explain(&settings)?;
+        token::print(&self.admin, store, clock, &ca).await
+    }
+}
+
+fn make_state_dir(path: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let owned =
+        made.and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)));
+    owned.with_context(|| format!("could not make the folder {}", path.display()))
+}
+
+/// The passphrase that was given, else a random key in a file of its own.
+fn wrap_secret(settings: &Settings) -> anyhow::Result<WrapSecret> {
+    let path = &settings.ca_passphrase_file;
+    if settings.wraps_by_file() && !path.exists() {
+        return Ok(WrapSecret::create_file(path)?);
+    }
+    Ok(WrapSecret::from_file(path)?)
+}
+
+fn explain(settings: &Settings) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    writeln!(err, "made a controller in {}", settings.state_dir.display())?;
+    if settings.wraps_by_file() {
+        writeln!(
+            err,
+            "the CA's key is encrypted under {}: back it up apart from the store, or use a\n\
+             passphrase (--ca-passphrase-file, or the systemd credential ca-passphrase) instead",
+            settings.ca_passphrase_file.display()
+        )?;
+    }
+    writeln!(err, "next: dhow-controller run --state-dir {}", settings.state_dir.display())
+}
