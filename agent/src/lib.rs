@@ -1,7 +1,14 @@
-//! The agent of one Docker host: converges it on what the controller wants.
+#![doc = include_str!("../README.md")]
 
+pub mod clock;
 pub mod engine;
 pub mod execute;
 pub mod host;
+pub mod ledger;
 pub mod plan;
 pub mod proxy;
+pub mod supervise;
+
+#[cfg(test)]
+#[expect(dead_code, reason = "the converge loop will use the rest")]
+mod testing;

@@ -1,1 +1,3 @@
+//! The program `dhow-agent`.
+
 fn main() {}

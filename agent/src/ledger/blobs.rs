@@ -1,0 +1,93 @@
+//! Blobs on this host: bytes named by their digest, so that a restart or a policy rollback needs nobody.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dhow_proto::model::{BlobDigest, BlobRef};
+
+use super::io::{Io, TEMPORARY, replace};
+
+/// Why bytes were not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// Whoever sent them sent something else.
+    #[error("the bytes are not those of blob {0}")]
+    Mismatch(BlobDigest),
+    /// The disk.
+    #[error("could not write blob {0}")]
+    Write(BlobDigest, #[source] io::Error),
+}
+
+/// The cache. What an intent of the ledger names is kept, other blobs are collected.
+pub struct Blobs {
+    io: Arc<dyn Io>,
+    dir: PathBuf,
+}
+
+impl Blobs {
+    /// Makes the directory (0700) where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub fn open(dir: &Path, io: Arc<dyn Io>) -> io::Result<Self> {
+        io.create_dir(dir)?;
+        Ok(Self { io, dir: dir.to_owned() })
+    }
+
+    /// The bytes, verified; none where they are missing or damaged (then they are fetched again).
+    pub fn get(&self, blob: &BlobRef) -> Option<Bytes> {
+        let bytes = self.io.read(&self.path(blob.digest)).ok()?;
+        if BlobDigest::of(&bytes) == blob.digest {
+            return Some(bytes.into());
+        }
+        tracing::warn!(blob = %blob.digest, "a cached blob is damaged: it is fetched again");
+        None
+    }
+
+    /// Keeps bytes, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError`].
+    pub fn put(&self, blob: &BlobRef, bytes: &[u8]) -> Result<(), BlobError> {
+        if BlobRef::of(bytes) != *blob {
+            return Err(BlobError::Mismatch(blob.digest));
+        }
+        replace(&*self.io, &self.dir, &blob.digest.to_string(), bytes)
+            .map_err(|e| BlobError::Write(blob.digest, e))
+    }
+
+    /// Removes what is not in `keep`; gives how many went.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be listed. A blob that cannot be removed waits for the next time.
+    pub fn collect(&self, keep: &BTreeSet<BlobRef>) -> io::Result<usize> {
+        let keep: BTreeSet<String> = keep.iter().map(|b| b.digest.to_string()).collect();
+        let mut gone = 0;
+        for name in self.io.list(&self.dir)? {
+            // A temporary file may be a write at work.
+            if !keep.contains(&name)
+                && !name.ends_with(TEMPORARY)
+                && self.io.remove(&self.dir.join(&name)).is_ok()
+            {
+                gone += 1;
+            }
+        }
+        Ok(gone)
+    }
+
+    fn path(&self, digest: BlobDigest) -> PathBuf {
+        self.dir.join(digest.to_string())
+    }
+}
+
+impl std::fmt::Debug for Blobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blobs").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
