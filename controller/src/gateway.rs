@@ -7,10 +7,13 @@
 mod dispatch;
 mod fetch;
 mod picture;
+mod service;
 mod session;
 
 pub use dispatch::dispatch_intents;
 pub use picture::{Fleet, Online, RequestRefused};
+pub use service::FleetGateway;
+pub use session::Rooms;
 
 use std::time::Duration;
 

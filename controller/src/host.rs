@@ -129,12 +129,13 @@ impl Hosts {
         snapshot.entries.iter().map(|e| parse(&e.value)).collect()
     }
 
-    /// Writes a record and its aliases; `anew` allows a host of this name to be there already.
+    /// What writes a record and its aliases, to be committed together with the use of a token. `anew` allows a host
+    /// of this name to be there already.
     ///
     /// # Errors
     ///
-    /// [`HostError::Enrolled`], [`HostError::AliasTaken`], [`HostError::Raced`], [`HostError::Store`].
-    pub async fn enrol(&self, record: &HostRecord, anew: bool) -> Result<(), HostError> {
+    /// [`HostError::Enrolled`], [`HostError::AliasTaken`], [`HostError::Store`].
+    pub async fn enrol_txn(&self, record: &HostRecord, anew: bool) -> Result<Txn, HostError> {
         let key = host_key(&record.name);
         let old = self.store.get(key.clone()).await?;
         if let Some(entry) = &old
@@ -148,7 +149,7 @@ impl Hosts {
             Some(entry) => Compare::unchanged(entry),
             None => Compare::absent(key.clone()),
         });
-        for alias in &record.aliases {
+        for alias in record.aliases.iter().filter(|a| **a != record.name) {
             if let Some(owner) = self.resolve(alias).await?
                 && owner.name != record.name
             {
@@ -160,10 +161,7 @@ impl Hosts {
             txn = txn.then(Op::put(alias_key(alias), record.name.to_string()));
         }
         let value = serde_json::to_vec(record).expect("a record of strings is JSON");
-        match self.store.txn(txn.then(Op::put(key, value))).await?.succeeded {
-            true => Ok(()),
-            false => Err(HostError::Raced(record.name.clone())),
-        }
+        Ok(txn.then(Op::put(key, value)))
     }
 
     /// Changes a record in place.

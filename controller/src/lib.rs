@@ -1,5 +1,6 @@
 //! The controller of dhow: holds the desired state of a fleet and drives its rollouts.
 
+pub mod api;
 pub mod blob;
 pub mod ca;
 pub mod clock;

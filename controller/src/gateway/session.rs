@@ -41,14 +41,17 @@ pub(crate) enum SessionEnd {
 
 /// What a session works with.
 #[derive(Clone)]
-pub(crate) struct Rooms {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) fleet: Fleet,
-    pub(crate) clock: Arc<dyn Clock>,
+pub struct Rooms {
+    /// Where intents are.
+    pub store: Arc<dyn Store>,
+    /// The picture to paint.
+    pub fleet: Fleet,
+    /// When things were seen.
+    pub clock: Arc<dyn Clock>,
     /// Where agents may reach a controller.
-    pub(crate) addresses: Vec<String>,
+    pub addresses: Vec<String>,
     /// DER certificates agents trust.
-    pub(crate) ca_set: Vec<bytes::Bytes>,
+    pub ca_set: Vec<bytes::Bytes>,
 }
 
 impl Rooms {
@@ -62,7 +65,6 @@ impl Rooms {
 /// # Errors
 ///
 /// A gRPC status: the host is not the certificate's, or no protocol version is common.
-#[expect(clippy::result_large_err, reason = "tonic's own error type, made once per session")]
 pub(crate) fn check_hello(hello: &wire::Hello, host: &HostName) -> Result<u32, tonic::Status> {
     if hello.host != host.as_str() {
         tracing::warn!(host.name = %host, claimed = %hello.host, "an agent claims another name than its certificate's");

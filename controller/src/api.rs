@@ -1,0 +1,10 @@
+//! The services for people and for enrolment: authorise, convert, call one room, convert back.
+
+pub mod audit;
+pub mod authorise;
+pub mod caller;
+mod code;
+mod enrol;
+mod query;
+
+pub use enrol::EnrolmentApi;
