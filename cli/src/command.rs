@@ -2,9 +2,12 @@
 
 pub mod app;
 pub mod deploy;
+pub mod docs;
 pub mod host;
+pub mod init;
 pub mod login;
 pub mod rollout;
+pub mod secrets;
 pub mod status;
 pub mod version;
 

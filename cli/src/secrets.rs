@@ -25,7 +25,7 @@ use secrecy::SecretString;
 
 use dotenv::DotenvError;
 use file::FileError;
-use runner::Runner;
+use runner::{ProcessRunner, Runner};
 
 /// Where a project's secrets are.
 pub struct SecretsOptions {
@@ -39,6 +39,37 @@ pub struct SecretsOptions {
     pub env: BTreeMap<String, String>,
     /// Who runs commands; see [`runner::ProcessRunner`].
     pub runner: Arc<dyn Runner>,
+}
+
+impl SecretsOptions {
+    /// For this process: its environment, its programs, and `KAMAL_DESTINATION` set for the commands
+    /// of the files as Kamal sets it, or unset without a destination.
+    pub fn of_process(
+        project_dir: PathBuf,
+        secrets_path: String,
+        destination: Option<String>,
+    ) -> Self {
+        const DESTINATION: &str = "KAMAL_DESTINATION";
+        let mut env = environment();
+        env.remove(DESTINATION);
+        let mut runner =
+            ProcessRunner { directory: Some(project_dir.clone()), ..ProcessRunner::default() };
+        match &destination {
+            Some(destination) => {
+                env.insert(DESTINATION.to_owned(), destination.clone());
+                runner.env.push((DESTINATION.to_owned(), destination.clone()));
+            }
+            None => runner.without.push(DESTINATION.to_owned()),
+        }
+        Self { project_dir, secrets_path, destination, env, runner: Arc::new(runner) }
+    }
+}
+
+/// The variables of this process; those that are no text are left out.
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// The secrets of a project.

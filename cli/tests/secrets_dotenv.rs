@@ -73,6 +73,7 @@ fn project_of(files: &[(&str, &[u8])], destination: Option<&str>) -> (tempfile::
     let runner = ProcessRunner {
         directory: Some(directory.path().to_owned()),
         env: env.clone().into_iter().collect(),
+        without: Vec::new(),
     };
     let secrets = Secrets::new(SecretsOptions {
         project_dir: directory.path().to_owned(),
@@ -213,5 +214,25 @@ fn errors_of_commands_hold_no_value() {
         let said = get(&secrets, "X").unwrap_err();
         assert!(said.starts_with(".kamal/secrets: line 2: X: "), "{said}");
         assert!(!said.contains("secret'") && !said.contains("t0p"), "{said}");
+    }
+}
+
+#[test]
+fn commands_see_the_destination_and_only_this_one() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("s-common"),
+        "A=$KAMAL_DESTINATION\nB=$(printenv KAMAL_DESTINATION)",
+    )
+    .unwrap();
+    for (destination, expected) in [(None, ""), (Some("staging"), "staging")] {
+        let options = SecretsOptions::of_process(
+            directory.path().to_owned(),
+            "s".to_owned(),
+            destination.map(str::to_owned),
+        );
+        let secrets = Secrets::new(options);
+        assert_eq!(get(&secrets, "A").unwrap(), expected);
+        assert_eq!(get(&secrets, "B").unwrap(), expected);
     }
 }

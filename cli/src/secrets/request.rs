@@ -2,6 +2,7 @@
 //! command line and inside a secrets file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
@@ -41,6 +42,13 @@ pub struct ExtractArgs {
     /// Answer in the form that a secrets file needs
     #[arg(long, hide = true)]
     pub inline: bool,
+}
+
+impl fmt::Debug for ExtractArgs {
+    /// Without the answer, which is full of values.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ExtractArgs").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What adapters work with.

@@ -171,6 +171,8 @@ pub struct ProcessRunner {
     pub directory: Option<PathBuf>,
     /// Variables over those of this process, `PATH` among them if need be.
     pub env: Vec<(String, String)>,
+    /// Variables of this process that they do not get.
+    pub without: Vec<String>,
 }
 
 impl Runner for ProcessRunner {
@@ -193,6 +195,9 @@ impl ProcessRunner {
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .envs(invocation.env.iter().map(|(name, value)| (name, value.expose_secret())))
             .stdout(Stdio::piped());
+        for name in &self.without {
+            command.env_remove(name);
+        }
         if invocation.quiet {
             command.stderr(Stdio::null());
         }

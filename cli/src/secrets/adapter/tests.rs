@@ -64,7 +64,10 @@ struct Asked<'a> {
 }
 
 fn run(asked: Asked<'_>, path: &str) -> Result<Vec<(String, String)>, String> {
-    let runner = ProcessRunner { directory: None, env: vec![("PATH".to_owned(), path.to_owned())] };
+    let runner = ProcessRunner {
+        env: vec![("PATH".to_owned(), path.to_owned())],
+        ..ProcessRunner::default()
+    };
     let env = asked.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let args = FetchArgs {
         adapter: asked.adapter.to_owned(),
