@@ -50,7 +50,7 @@ pub async fn services(rooms: &Rooms, supervisor: &mut Supervisor) -> Result<Rout
         shutdown.cancelled().await;
         sessions.close();
         sessions.wait().await;
-        Ok(())
+        Ok::<(), BoxError>(())
     });
     let mut routes = Routes::builder();
     routes
