@@ -21,7 +21,7 @@ mod wrap;
 
 pub use authority::{Ca, CaError, CaSet, Validity};
 pub use identity::{Identity, IdentityError, Peer, Serial, UserName, UserNameError, peer};
-pub use issue::{IssueError, Issued, MAX_CSR_BYTES, ServerCertificate};
+pub use issue::{IssueError, Issued, MAX_CSR_BYTES, ServerCertificate, check_server_names};
 pub use revoke::{Revocations, Revoked};
 pub use token::{Grant, Kind, NewToken, Presented, Role, TokenError, Tokens};
 pub use wrap::{WrapError, WrapSecret};

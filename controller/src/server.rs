@@ -1,8 +1,8 @@
 //! Puts the rooms of a controller together and serves them.
 //!
 //! In: settings. Out: a bound address, and a supervisor that runs until it is told to stop. Always
-//! true: everything is opened and checked before the port is bound, so that who can connect finds
-//! a controller that works.
+//! true: everything is opened and checked before the first connection is accepted, so that who can
+//! connect finds a controller that works.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -156,11 +156,26 @@ impl Drop for Process {
     }
 }
 
+const RUN: [&str; 5] = ["run", "--listen", "127.0.0.1:0", "--log", "info"];
+
 impl Process {
     /// Starts `run` and waits until it says where it serves. Then its stderr is closed, as when
     /// whatever collects logs goes away: no reason to stop serving.
     fn start(place: &Place) -> (Self, SocketAddr) {
-        let mut command = place.command(&["run", "--listen", "127.0.0.1:0", "--log", "info"]);
+        Self::serving(place.command(&RUN))
+    }
+
+    /// The same with a hard limit of open files, which the program cannot raise.
+    fn start_limited(place: &Place, open_files: u64) -> (Self, SocketAddr) {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {open_files} && exec \"$0\" \"$@\"")]);
+        let inner = place.command(&RUN);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::serving(command)
+    }
+
+    fn serving(mut command: Command) -> (Self, SocketAddr) {
         let mut child = command.spawn().expect("the program starts");
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let process = Self(child);
@@ -192,6 +207,21 @@ async fn run_serves_under_the_authority_that_the_token_pins_and_ends_on_sigterm(
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
     let ended = tokio::task::spawn_blocking(move || process.0.wait()).await;
     assert!(ended.expect("joined").expect("waited").success());
+}
+
+/// `accept` fails while there are no file descriptors left, and must go on when there are again.
+#[tokio::test]
+async fn running_out_of_file_descriptors_is_survived() {
+    let place = Place::new();
+    place.init();
+    let (_process, address) = Process::start_limited(&place, 40);
+    let mut crowd = Vec::new();
+    for _ in 0..80 {
+        crowd.push(tokio::net::TcpStream::connect(address).await.expect("in the backlog"));
+    }
+    drop(crowd);
+    let served = tokio::time::timeout(Duration::from_secs(10), server_chain(address)).await;
+    assert_eq!(served.expect("in time").len(), 2);
 }
 
 /// What a client sees before it trusts anybody.

@@ -173,6 +173,15 @@ fn subject(identity: &Identity, generation: u64) -> DistinguishedName {
     subject
 }
 
+/// Whether a server certificate can carry these names.
+///
+/// # Errors
+///
+/// [`IssueError::BadServerName`] with the first that it cannot.
+pub fn check_server_names(names: &[String]) -> Result<(), IssueError> {
+    server_names(names).map(drop)
+}
+
 fn server_names(names: &[String]) -> Result<Vec<SanType>, IssueError> {
     let name = |name: &String| {
         if let Ok(address) = name.parse::<IpAddr>() {

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::Common;
 use super::token::{self, AdminName};
-use crate::ca::{Ca, WrapSecret};
+use crate::ca::{Ca, NewToken, UserName, WrapSecret, check_server_names};
 use crate::clock::SystemClock;
 use crate::server::NAMES_KEY;
 use crate::settings::Settings;
@@ -30,37 +30,48 @@ pub struct Init {
 }
 
 impl Init {
-    /// Makes the folder, the store, the authority, and prints the token as the last line.
+    /// Makes the controller and prints the token as the last line.
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let settings = self.common.settings(None, Some(self.names.clone()))?;
-        make_state_dir(&settings.state_dir)?;
-        let clock = Arc::new(SystemClock::new());
-        let store: Arc<dyn Store> = Arc::new(
-            Sqlite::open(&settings.store_file(), clock.clone())
-                .context("could not make the store")?,
-        );
-        if store.get("ca".into()).await?.is_some() {
-            bail!(
-                "{} holds a controller already; nothing was changed. \
-                 For a new admin token stop it and run `dhow-controller token`",
-                settings.state_dir.display()
-            );
-        }
-        let secret = wrap_secret(&settings)?;
-        // The authority comes last: what was interrupted before it is not initialised yet, and
-        // another `init` goes on.
-        store.put(NAMES_KEY, serde_json::to_vec(&self.names)?).await?;
-        let ca = Ca::create(Arc::clone(&store), clock.clone(), &secret, settings.validity)
-            .await
-            .context("could not make the certificate authority")?;
-        // Names that no certificate can carry are found before anything is said to be done.
-        if let Err(error) = ca.issue_server(&self.names) {
-            store.delete("ca").await?;
-            return Err(error).context("could not make the server's certificate");
-        }
+        let token = initialise(&settings, &self.names, &self.admin.name).await?;
         explain(&settings)?;
-        token::print(&self.admin, store, clock, &ca).await
+        Ok(token::print(&self.admin.name, &token)?)
     }
+}
+
+/// Makes the folder, the store and the authority of a controller that is reached under `names`,
+/// and a login token for its first admin.
+///
+/// # Errors
+///
+/// When there is one already, which is left as it is; when a name cannot be; when a file cannot be
+/// written: then it can be repeated.
+pub async fn initialise(
+    settings: &Settings,
+    names: &[String],
+    admin: &UserName,
+) -> anyhow::Result<NewToken> {
+    check_server_names(names)?;
+    make_state_dir(&settings.state_dir)?;
+    let clock = Arc::new(SystemClock::new());
+    let store: Arc<dyn Store> = Arc::new(
+        Sqlite::open(&settings.store_file(), clock.clone()).context("could not make the store")?,
+    );
+    if store.get("ca".into()).await?.is_some() {
+        bail!(
+            "{} holds a controller already; nothing was changed. \
+             For a new admin token stop it and run `dhow-controller token`",
+            settings.state_dir.display()
+        );
+    }
+    let secret = wrap_secret(settings)?;
+    // The authority comes last: what was interrupted before it is not initialised yet, and another
+    // `init` goes on.
+    store.put(NAMES_KEY, serde_json::to_vec(names)?).await?;
+    let ca = Ca::create(Arc::clone(&store), clock.clone(), &secret, settings.validity)
+        .await
+        .context("could not make the certificate authority")?;
+    token::create(admin, store, clock, &ca).await
 }
 
 fn make_state_dir(path: &Path) -> anyhow::Result<()> {

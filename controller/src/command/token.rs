@@ -9,7 +9,7 @@ use clap::Args;
 use secrecy::ExposeSecret as _;
 
 use super::Common;
-use crate::ca::{Ca, Grant, Role, Tokens, UserName, WrapSecret};
+use crate::ca::{Ca, Grant, NewToken, Role, Tokens, UserName, WrapSecret};
 use crate::clock::{Clock, SystemClock};
 use crate::store::Store;
 use crate::store::sqlite::Sqlite;
@@ -22,7 +22,7 @@ const VALID_FOR: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct AdminName {
     /// Name of the admin who logs in with the token
     #[arg(long = "admin", value_name = "USER", default_value = "admin", value_parser = user_name)]
-    name: UserName,
+    pub(super) name: UserName,
 }
 
 /// The flags of `token`.
@@ -49,28 +49,31 @@ impl Token {
         );
         let secret = WrapSecret::from_file(&settings.ca_passphrase_file)?;
         let ca = Ca::open(Arc::clone(&store), clock.clone(), &secret, settings.validity).await?;
-        print(&self.admin, store, clock, &ca).await
+        let token = create(&self.admin.name, store, clock, &ca).await?;
+        Ok(print(&self.admin.name, &token)?)
     }
 }
 
-/// Makes an admin login token and prints it as the last line of stdout.
-pub(super) async fn print(
-    admin: &AdminName,
+/// Makes a login token for an admin.
+pub(super) async fn create(
+    admin: &UserName,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     ca: &Ca,
-) -> anyhow::Result<()> {
-    let grant = Grant::Login { user: admin.name.clone(), role: Role::Admin, apps: Vec::new() };
-    let token = Tokens::new(store, clock, ca).create(grant, VALID_FOR).await?;
+) -> anyhow::Result<NewToken> {
+    let grant = Grant::Login { user: admin.clone(), role: Role::Admin, apps: Vec::new() };
+    Ok(Tokens::new(store, clock, ca).create(grant, VALID_FOR).await?)
+}
+
+/// Prints a token as the last line of stdout, and what it is on stderr.
+pub(super) fn print(admin: &UserName, token: &NewToken) -> io::Result<()> {
     writeln!(
         io::stderr().lock(),
-        "one-time login token of admin {}, usable until {} with `dhow login`:",
-        admin.name,
+        "one-time login token of admin {admin}, usable until {} with `dhow login`:",
         token.expires_at
     )?;
     // The one place where it is shown; it is stored as a hash only.
-    writeln!(io::stdout().lock(), "{}", token.text.expose_secret())?;
-    Ok(())
+    writeln!(io::stdout().lock(), "{}", token.text.expose_secret())
 }
 
 fn user_name(text: &str) -> Result<UserName, crate::ca::UserNameError> {

@@ -261,6 +261,26 @@ async fn shutting_down_stops_accepting_and_ends_the_incoming_stream() {
     assert!(TcpStream::connect(port.address).await.is_err());
 }
 
+/// Speaks just enough HTTP/2 to be a client, then never answers again (RFC 9113, §3.4 and §6.5).
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_went_silent_is_dropped_within_15_seconds() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let (mut silent, accepted) = tokio::io::duplex(64 * 1024);
+    silent.write_all(&[PREFACE, EMPTY_SETTINGS].concat()).await.unwrap();
+    let incoming = futures_util::stream::once(async { Ok::<_, io::Error>(accepted) });
+    let incoming = incoming.chain(futures_util::stream::pending());
+    let routes = tonic::service::Routes::default();
+    let serving = tokio::spawn(server().add_routes(routes).serve_with_incoming(incoming));
+
+    let start = tokio::time::Instant::now();
+    let mut answer = Vec::new();
+    silent.read_to_end(&mut answer).await.unwrap();
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_secs(10) && elapsed < Duration::from_secs(15), "{elapsed:?}");
+    serving.abort();
+}
+
 #[test]
 fn the_limit_of_open_files_is_raised() {
     let limit = raise_open_files();

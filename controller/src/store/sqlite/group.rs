@@ -65,24 +65,26 @@ impl<'a> Group<'a> {
         txn: &Txn,
         reply: oneshot::Sender<Result<TxnOutcome, StoreError>>,
     ) -> rusqlite::Result<()> {
-        let next = self.counters.revision.next();
-        let outcome = match apply::apply(&mut self.rows, self.leases, txn, next) {
-            Ok(applied) => {
-                self.record(next, applied.events)?;
-                Ok(TxnOutcome {
-                    succeeded: applied.succeeded,
-                    revision: self.counters.revision,
-                    results: applied.results,
-                })
-            }
-            Err(ApplyError::Refused(error)) => Err(error),
+        match self.apply(txn) {
+            Ok(outcome) => self.answer(reply, Ok(outcome)),
+            Err(ApplyError::Refused(error)) => self.answer(reply, Err(error)),
             Err(ApplyError::Failed(error)) => {
                 self.answer(reply, Err(unavailable(&error)));
                 return Err(error);
             }
-        };
-        self.answer(reply, outcome);
+        }
         Ok(())
+    }
+
+    fn apply(&mut self, txn: &Txn) -> Result<TxnOutcome, ApplyError<rusqlite::Error>> {
+        let next = self.counters.revision.next();
+        let applied = apply::apply(&mut self.rows, self.leases, txn, next)?;
+        self.record(next, applied.events)?;
+        Ok(TxnOutcome {
+            succeeded: applied.succeeded,
+            revision: self.counters.revision,
+            results: applied.results,
+        })
     }
 
     pub(super) fn grant(

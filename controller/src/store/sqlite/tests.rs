@@ -183,3 +183,31 @@ async fn a_group_commit_answers_each_of_its_requests_as_if_alone() {
     revisions.dedup();
     assert_eq!(revisions.len(), 100, "each key has one winner with a revision of its own");
 }
+
+#[tokio::test]
+async fn a_store_that_fails_tells_its_callers_and_stops() {
+    let disk = Disk::new();
+    let store = Arc::new(Sqlite::open(&disk.path(), disk.clock.clone()).unwrap());
+    let calls: Arc<dyn Store> = store.clone();
+    calls.put("a", "1").await.unwrap();
+    disk.sql("DROP TABLE event");
+    let failed = calls.put("a", "2").await.unwrap_err();
+    assert!(matches!(failed, StoreError::Unavailable { .. }), "{failed}");
+    tokio::time::timeout(Duration::from_secs(10), store.stopped()).await.unwrap();
+    assert!(matches!(calls.put("a", "3").await, Err(StoreError::Closed)));
+}
+
+#[test]
+fn commits_are_synced_before_they_return() {
+    let disk = Disk::new();
+    let opened = schema::open(&disk.path()).unwrap();
+    let pragma = |name| {
+        opened
+            .connection
+            .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
+    };
+    assert_eq!(pragma("journal_mode").unwrap(), "wal".to_owned().into());
+    // 2 is FULL (sqlite.org/pragma.html#pragma_synchronous).
+    assert_eq!(pragma("synchronous").unwrap(), 2.into());
+    assert_eq!(pragma("foreign_keys").unwrap(), 1.into());
+}
