@@ -128,6 +128,10 @@ impl WrapSecret {
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
         file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        // The name, too: a store whose only key is lost with the power is worth nothing.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = std::fs::File::open(folder.unwrap_or(Path::new(".")));
+        folder.and_then(|folder| folder.sync_all()).map_err(failed)?;
         let secret = Zeroizing::new(line.trim_end().as_bytes().to_vec());
         Ok(Self { secret, rounds: RANDOM_KEY_ROUNDS })
     }

@@ -83,6 +83,9 @@ impl Listener {
             };
             match accepted {
                 Ok((tcp, remote, place)) => {
+                    if pause > SHORTEST_PAUSE {
+                        tracing::info!("accepting connections again");
+                    }
                     pause = SHORTEST_PAUSE;
                     handshakes.spawn(greet(
                         tcp,
@@ -94,7 +97,10 @@ impl Listener {
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "could not accept a connection");
+                    // Once for all of them until it works again.
+                    if pause == SHORTEST_PAUSE {
+                        tracing::error!(%error, "could not accept a connection");
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -138,6 +144,11 @@ async fn greet(
     let acceptor = TlsAcceptor::from(tls.current());
     let inner = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
         Ok(Ok(inner)) => inner,
+        // A port scanner or a health check: nothing that anybody refused.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::debug!(remote.address = %remote, "a client left during its handshake");
+            return;
+        }
         Ok(Err(error)) => {
             tracing::warn!(remote.address = %remote, %error, "refused a connection");
             return;
