@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use dhow_proto::model::secrets::Secrets;
@@ -13,8 +13,16 @@ use dhow_proto::model::status::Failure;
 use dhow_proto::model::{App, RoleName};
 
 use crate::engine::{Engine, EngineError};
-use crate::host::{Homes, LayoutError};
-use crate::plan::{Observed, Step, Wanted};
+use crate::host::{Homes, LayoutError, Memory};
+use crate::plan::{Observed, Step, Switch, Wanted};
+
+mod body;
+mod failure;
+mod observe;
+mod prepare;
+mod route;
+mod run;
+mod watch;
 
 /// Where steps read the time.
 pub type Now = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -77,12 +85,28 @@ pub struct Worker {
     engine: Arc<dyn Engine>,
     settings: WorkerSettings,
     now: Now,
+    memory: Memory,
+    /// Serialises changes of the memory's files.
+    writing: tokio::sync::Mutex<()>,
+    /// Read by routing steps, written by whoever stops the proxy. Held across a whole step on purpose.
+    routing: tokio::sync::RwLock<()>,
+    /// Since when each service has its targets.
+    switches: Mutex<BTreeMap<String, Switch>>,
 }
 
 impl Worker {
     /// A worker on an Engine.
     pub fn new(engine: Arc<dyn Engine>, settings: WorkerSettings, now: Now) -> Self {
-        Self { engine, settings, now }
+        let memory = Memory::new(settings.memory.clone());
+        Self {
+            engine,
+            settings,
+            now,
+            memory,
+            writing: tokio::sync::Mutex::default(),
+            routing: tokio::sync::RwLock::default(),
+            switches: Mutex::default(),
+        }
     }
 
     /// The Engine.
@@ -96,8 +120,7 @@ impl Worker {
     ///
     /// [`ObserveError`]: nothing may be concluded, look again later.
     pub async fn observe(&self, wanted: &Wanted) -> Result<Observed, ObserveError> {
-        let _ = (wanted, &self.settings);
-        Err(ObserveError::Unsupported)
+        self.look(wanted).await
     }
 
     /// Carries out one step.
@@ -108,13 +131,7 @@ impl Worker {
     ///
     /// [`Failure`] with exit code, health log and last log lines where it is about a container.
     pub async fn run(&self, step: &Step, context: &StepContext<'_>) -> Result<(), Box<Failure>> {
-        let _ = context;
-        Err(Box::new(Failure::new(
-            step.to_string(),
-            dhow_proto::wire::FailureKind::Unsupported,
-            "not carried out by this agent yet",
-            (self.now)(),
-        )))
+        self.carry_out(step, context).await
     }
 
     /// A rollout of dhow adopts the app: what is there now is no longer foreign. Called once, when the first intent of
@@ -124,7 +141,6 @@ impl Worker {
     ///
     /// [`ObserveError`] where that cannot be remembered.
     pub async fn adopt(&self, app: &App, wanted: &Wanted) -> Result<(), ObserveError> {
-        let _ = (app, wanted);
-        Ok(())
+        self.adopt_app(app, wanted).await
     }
 }

@@ -4,8 +4,20 @@
 //! Always true: files with secrets are 0600, files in a user's home belong to that user, and no path leaves
 //! the run directory because of a name (names are checked before they come here).
 
+mod assets;
+mod audit;
+mod env;
+mod files;
 mod layout;
+mod lock;
 mod marks;
+mod memory;
 
+pub(crate) use assets::{bridge, extract};
+pub(crate) use audit::{Line, append, foreign_line};
+pub(crate) use env::{env_file, kamal_escaped};
+pub(crate) use files::{create_dirs, exists, names_in, read_text, remove_file, remove_tree, write};
 pub use layout::{AssetKind, Homes, Layout, LayoutError, Owner};
+pub(crate) use lock::{details, read as read_lock, release as release_lock, take as take_lock};
 pub use marks::Marks;
+pub(crate) use memory::{AppMemory, Memory};

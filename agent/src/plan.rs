@@ -9,9 +9,13 @@ use dhow_proto::model::intent::{Absent, Desired};
 use dhow_proto::model::status::Held;
 use dhow_proto::wire::FailureKind;
 
+mod app;
 mod current;
 mod hold;
 mod observed;
+mod proxy;
+mod remove;
+mod role;
 mod serving;
 mod settle;
 mod step;
@@ -23,6 +27,8 @@ pub use observed::{
     AppFiles, Foreign, LockView, Observed, ObservedApp, ObservedProxy, ObservedRole, ProxyView,
     Routes, Switch,
 };
+pub(crate) use proxy::boot_image;
+pub(crate) use serving::version_of;
 pub use serving::{is_maintenance, serving, staged_digest};
 pub use settle::{Chosen, settle};
 pub use step::{ContainerRef, Mark, Step};
@@ -80,7 +86,21 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Plan {
             FailureKind::Other,
             "which generation to settle was not decided before planning",
         ),
-        _ => unsupported(&wanted.intent.unit),
+        (Desired::Absent(Absent::Remove), observed) => remove::plan(wanted, observed),
+        (Desired::Proxy(intent), Observed::Proxy(observed)) => {
+            proxy::plan(wanted, intent, observed)
+        }
+        (Desired::App(intent), Observed::App(observed)) => app::plan(wanted, intent, observed),
+        (Desired::Role(intent), Observed::Role(observed)) => role::plan(wanted, intent, observed),
+        (
+            Desired::Proxy(_)
+            | Desired::App(_)
+            | Desired::Role(_)
+            | Desired::Accessory(_)
+            | Desired::Agent(_)
+            | Desired::Task(_),
+            _,
+        ) => unsupported(&wanted.intent.unit),
     }
 }
 

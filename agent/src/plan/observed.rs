@@ -184,9 +184,9 @@ pub struct ObservedRole {
     pub switch: Option<Switch>,
     /// Files of the app.
     pub files: AppFiles,
-    /// Versions of the app that kamal-proxy or a running container of any role refers to.
+    /// Versions of the app's other roles that run or are routed to here.
     pub referenced: BTreeSet<Version>,
-    /// Roles of the app that have containers here: `web` must not clean up what is of `web-api`.
+    /// Other roles of the app that have containers here: `web` must not clean up what is of `web-api`.
     pub roles: BTreeSet<RoleName>,
     /// Digest of the env file; none where there is none.
     pub env_file: Option<BlobDigest>,

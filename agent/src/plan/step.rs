@@ -212,15 +212,13 @@ pub enum Step {
     },
     /// Deletes assets of versions that no container of the role uses.
     CleanAssets {
-        /// The role.
-        role: RoleName,
-        /// Versions kept.
-        keep: Vec<Version>,
+        /// Directory names: `ROLE-VER`.
+        names: Vec<String>,
     },
     /// Deletes error pages of versions that nothing refers to.
     CleanErrorPages {
-        /// Versions kept.
-        keep: Vec<Version>,
+        /// Directory names: `VER`.
+        names: Vec<String>,
     },
     /// Takes Kamal's lock.
     TakeLock,
@@ -234,6 +232,10 @@ pub enum Step {
         version: Version,
         /// What serves now.
         old: Option<Version>,
+        /// Where the assets are.
+        image: ImageRef,
+        /// Path in the image.
+        path: String,
     },
     /// Lays out the error pages of a version.
     WriteErrorPages {
@@ -327,16 +329,16 @@ impl fmt::Display for Step {
             Self::Stop { container, grace: None } => write!(f, "stop {container}"),
             Self::Rename { container, to } => write!(f, "rename {container} to {to}"),
             Self::Remove { container } => write!(f, "remove {container}"),
-            Self::CleanAssets { role, keep } => {
-                write!(f, "clean assets of {role} except {}", list(keep))
+            Self::CleanAssets { names } => write!(f, "clean assets {}", names.join(", ")),
+            Self::CleanErrorPages { names } => {
+                write!(f, "clean error pages of {}", names.join(", "))
             }
-            Self::CleanErrorPages { keep } => write!(f, "clean error pages except {}", list(keep)),
             Self::TakeLock => f.write_str("take Kamal's lock"),
             Self::ReleaseLock => f.write_str("release Kamal's lock"),
-            Self::BridgeAssets { role, version, old: Some(old) } => {
+            Self::BridgeAssets { role, version, old: Some(old), .. } => {
                 write!(f, "bridge assets of {role} from {old} to {version}")
             }
-            Self::BridgeAssets { role, version, old: None } => {
+            Self::BridgeAssets { role, version, old: None, .. } => {
                 write!(f, "extract assets of {role} {version}")
             }
             Self::WriteErrorPages { version } => write!(f, "write error pages of {version}"),
@@ -353,8 +355,4 @@ impl fmt::Display for Step {
 
 fn short(digest: &str) -> &str {
     digest.get(..19).unwrap_or(digest)
-}
-
-fn list(versions: &[Version]) -> String {
-    versions.iter().map(Version::as_str).collect::<Vec<_>>().join(", ")
 }

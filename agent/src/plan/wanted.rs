@@ -1,6 +1,6 @@
 //! What is wanted of a unit, with everything the intent names resolved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use dhow_proto::model::intent::{Desired, Intent, Variant};
@@ -31,13 +31,16 @@ pub struct Bundles {
 }
 
 /// What to do with the generation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Bring it about.
     #[default]
     Converge,
     /// It failed: stop what it started and does not serve. Nothing of it is ever started.
-    Abandon,
+    Abandon {
+        /// Labels `dhow.intent` of what settled before, which may be the failed one's as well; none: nothing ever did.
+        settled: Option<BTreeSet<BlobDigest>>,
+    },
 }
 
 /// What is wanted of a unit. Already decided by the caller: which generation (see [`super::settle`]).
@@ -119,10 +122,10 @@ impl Wanted {
         self
     }
 
-    /// The same, given up.
+    /// The same, given up. `settled` is the generation that is wanted instead, if there is one.
     #[must_use]
-    pub fn abandoned(mut self) -> Self {
-        self.mode = Mode::Abandon;
+    pub fn abandoned(mut self, settled: Option<&Self>) -> Self {
+        self.mode = Mode::Abandon { settled: settled.map(super::serving::intent_digests) };
         self
     }
 

@@ -1,0 +1,150 @@
+//! The create body of a role's container (host-effects: app container field map, environment).
+
+use dhow_proto::model::intent::HostPart;
+use dhow_proto::model::secrets::Secrets;
+use dhow_proto::model::template::{Mount, Restart, RoleTemplate};
+use dhow_proto::model::{App, BlobDigest, ContainerName, RoleName, Version, kamal};
+use secrecy::ExposeSecret as _;
+use serde_json::{Map, Value, json};
+
+use crate::engine::{ContainerBody, NewContainer};
+use crate::host::{Layout, kamal_escaped};
+use crate::proxy::merge;
+
+/// What a role's container is made of.
+pub(super) struct RoleContainer<'a> {
+    pub(super) app: &'a App,
+    pub(super) role: &'a RoleName,
+    pub(super) version: &'a Version,
+    pub(super) name: &'a ContainerName,
+    pub(super) template: &'a RoleTemplate,
+    pub(super) host: &'a HostPart,
+    pub(super) intent: BlobDigest,
+    pub(super) layout: &'a Layout,
+    pub(super) secrets: &'a Secrets,
+}
+
+impl RoleContainer<'_> {
+    pub(super) fn build(&self) -> NewContainer {
+        let container = &self.template.container;
+        let options = &container.options;
+        let (binds, volumes) = self.mounts();
+        let mut host = json!({
+            "NetworkMode": container.network,
+            "RestartPolicy": restart(container.restart),
+            "LogConfig": {"Type": container.log.driver, "Config": container.log.options},
+        });
+        if !binds.is_empty() {
+            host["Binds"] = json!(binds);
+        }
+        merge(&mut host, &options.host_config);
+        let mut body = json!({
+            "Hostname": self.hostname(),
+            "Image": container.image.to_string(),
+            "Cmd": container.cmd,
+            "Env": self.env(),
+            "Labels": self.labels(),
+            "HostConfig": host,
+        });
+        if !volumes.is_empty() {
+            body["Volumes"] = Value::Object(volumes);
+        }
+        if !options.endpoint.is_empty() {
+            body["NetworkingConfig"] =
+                json!({"EndpointsConfig": {container.network.clone(): options.endpoint}});
+        }
+        merge(&mut body, &options.config);
+        NewContainer {
+            name: self.name.to_string(),
+            platform: options.platform.clone(),
+            body: ContainerBody::new(body),
+        }
+    }
+
+    /// The first 51 characters of the host as the config spells it, and 12 digits: at most 64.
+    fn hostname(&self) -> String {
+        let host: String = self.host.config_host.as_str().chars().take(51).collect();
+        let seed = format!("{}\n{}", self.intent, self.name);
+        let hex = BlobDigest::of(seed.as_bytes()).short(12);
+        format!("{}-{hex}", host.trim_end_matches('.'))
+    }
+
+    /// Secrets first, then `KAMAL_*`, then clear values; of one name the last counts, as `docker run` has it.
+    fn env(&self) -> Vec<String> {
+        let mut env: Vec<(String, Option<String>)> = Vec::new();
+        let mut set = |name: &str, value: Option<String>| {
+            env.retain(|(n, _)| n != name);
+            env.push((name.to_owned(), value));
+        };
+        for (name, value) in self.secrets.iter() {
+            let value = value.expose_secret();
+            let value = match self.template.kamal_env_escaping {
+                true => kamal_escaped(value).to_string(),
+                false => value.to_owned(),
+            };
+            set(name, Some(value));
+        }
+        set("KAMAL_CONTAINER_NAME", Some(self.name.to_string()));
+        set("KAMAL_VERSION", Some(self.version.to_string()));
+        set("KAMAL_HOST", Some(self.host.config_host.to_string()));
+        if let Some(destination) = &self.app.destination {
+            set("KAMAL_DESTINATION", Some(destination.to_string()));
+        }
+        for var in &self.template.container.env {
+            set(&var.name, var.value.clone());
+        }
+        env.into_iter()
+            .map(|(name, value)| match value {
+                Some(value) => format!("{name}={value}"),
+                None => name,
+            })
+            .collect()
+    }
+
+    fn labels(&self) -> Map<String, Value> {
+        let mut labels = Map::new();
+        let mut set = |key: &str, value: &str| {
+            labels.insert(key.to_owned(), json!(value));
+        };
+        set(kamal::LABEL_SERVICE, self.app.service.as_str());
+        set(kamal::LABEL_ROLE, self.role.as_str());
+        set(kamal::LABEL_DESTINATION, self.app.destination_label());
+        for (key, value) in &self.template.container.labels {
+            set(key, value);
+        }
+        set(kamal::LABEL_INTENT, &self.intent.to_string());
+        labels
+    }
+
+    fn mounts(&self) -> (Vec<String>, Map<String, Value>) {
+        let (mut binds, mut volumes) = (Vec::new(), Map::new());
+        for mount in &self.template.container.mounts {
+            match mount {
+                Mount::Bind(bind) => binds.push(bind.clone()),
+                Mount::HomeBind(bind) => {
+                    let (source, rest) = bind.split_once(':').unwrap_or((bind, ""));
+                    let source = self.layout.absolute(source);
+                    binds.push(format!("{}:{rest}", source.display()));
+                }
+                Mount::Anonymous(path) => {
+                    volumes.insert(path.clone(), json!({}));
+                }
+            }
+        }
+        if let Some(path) = &self.template.asset_path {
+            let volume = self.layout.asset_volume(self.app, self.role, self.version);
+            binds.push(format!("{}:{path}", volume.display()));
+        }
+        (binds, volumes)
+    }
+}
+
+fn restart(policy: Restart) -> Value {
+    match policy {
+        Restart::No => json!({"Name": "no"}),
+        Restart::Always => json!({"Name": "always"}),
+        Restart::UnlessStopped => json!({"Name": "unless-stopped"}),
+        Restart::OnFailure(0) => json!({"Name": "on-failure"}),
+        Restart::OnFailure(n) => json!({"Name": "on-failure", "MaximumRetryCount": n}),
+    }
+}

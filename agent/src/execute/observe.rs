@@ -1,0 +1,328 @@
+//! Reads what there is, just before planning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dhow_proto::model::intent::{AppIntent, Desired};
+use dhow_proto::model::{App, BlobDigest, RoleName, Unit, kamal};
+
+use super::{ObserveError, Worker};
+use crate::engine::{ContainerState, EngineError, ImageFilter, ObservedContainer};
+use crate::host::{self, AppMemory, AssetKind, Layout};
+use crate::plan::{
+    self, AppFiles, Foreign, LockView, Observed, ObservedApp, ObservedProxy, ObservedRole,
+    ProxyView, Routes, Switch, Wanted,
+};
+use crate::proxy::{self, BootFiles};
+
+/// `kamal-proxy list` answers in milliseconds or not at all.
+const LIST: Duration = Duration::from_secs(10);
+
+fn files(path: &Path) -> impl FnOnce(std::io::Error) -> ObserveError {
+    let path = path.to_owned();
+    move |source| ObserveError::Files { path, source }
+}
+
+impl Worker {
+    pub(super) async fn look(&self, wanted: &Wanted) -> Result<Observed, ObserveError> {
+        let unit = &wanted.intent.unit;
+        let layout = self.settings.homes.layout(&wanted.intent.host)?;
+        match unit {
+            Unit::Proxy => self.look_at_proxy(wanted, &layout).await.map(Observed::Proxy),
+            Unit::App(app) => self.look_at_app(wanted, app, &layout).await.map(Observed::App),
+            Unit::Role(app, role) => {
+                self.look_at_role(wanted, app, role, &layout).await.map(Observed::Role)
+            }
+            Unit::Accessory(..) | Unit::Agent | Unit::Task { .. } => Err(ObserveError::Unsupported),
+        }
+    }
+
+    async fn look_at_proxy(
+        &self,
+        wanted: &Wanted,
+        layout: &Layout,
+    ) -> Result<ObservedProxy, ObserveError> {
+        let directory = layout.proxy();
+        let read = |name: &str| {
+            let path = directory.join(name);
+            host::read_text(&path).map_err(files(&path))
+        };
+        let boot_files = BootFiles {
+            options: read("options")?,
+            image: read("image")?,
+            image_version: read("image_version")?,
+            run_command: read("run_command")?,
+        };
+        let image = match plan::boot_image(wanted, &boot_files) {
+            Some(image) => self.engine.image(&image.to_string()).await?.is_some(),
+            None => false,
+        };
+        Ok(ObservedProxy {
+            networks: self.engine.networks(kamal::NETWORK).await?.len(),
+            proxy: self.proxy_view().await?,
+            boot_files,
+            directory: layout.apps_config().is_dir(),
+            image,
+            marks: self.memory.marks(&Unit::Proxy).map_err(files(&self.settings.memory))?,
+            at: (self.now)(),
+        })
+    }
+
+    async fn look_at_app(
+        &self,
+        wanted: &Wanted,
+        app: &App,
+        layout: &Layout,
+    ) -> Result<ObservedApp, ObserveError> {
+        let label = format!("{}={}", kamal::LABEL_SERVICE, app.service);
+        let containers = self.engine.containers(std::slice::from_ref(&label)).await?;
+        let mut images = self.engine.images(ImageFilter::Label(&label)).await?;
+        if let Desired::App(AppIntent { repository, .. }) = &wanted.intent.desired {
+            for image in self.engine.images(ImageFilter::Repository(repository)).await? {
+                if !images.iter().any(|i| i.id == image.id) {
+                    images.push(image);
+                }
+            }
+        }
+        images.sort_by(|a, b| a.id.cmp(&b.id));
+        let proxy = self.proxy_view().await?;
+        let ours: Vec<ObservedContainer> =
+            containers.iter().filter(|c| has_app_labels(c, app)).cloned().collect();
+        let memory = self.app_memory(app, layout, &ours).await?;
+        let path = layout.lock(app);
+        let lock = match host::read_lock(&path).map_err(files(&path))? {
+            None => LockView::Free,
+            Some(details) if memory.lock.as_ref() == Some(&details) => LockView::Ours(details),
+            Some(details) => LockView::Foreign(details),
+        };
+        let apps_config = self.apps_config(layout, proxy.container.as_ref());
+        Ok(ObservedApp {
+            foreign: foreign(app, layout, &memory, &ours)?,
+            files: app_files(app, layout, &apps_config)?,
+            marks: self.memory.marks(&wanted.intent.unit).map_err(files(&self.settings.memory))?,
+            containers,
+            images,
+            proxy,
+            lock,
+            at: (self.now)(),
+        })
+    }
+
+    async fn look_at_role(
+        &self,
+        wanted: &Wanted,
+        app: &App,
+        role: &RoleName,
+        layout: &Layout,
+    ) -> Result<ObservedRole, ObserveError> {
+        let all = self.engine.containers(&app_labels(app)).await?;
+        let of_app: Vec<ObservedContainer> =
+            all.into_iter().filter(|c| has_app_labels(c, app)).collect();
+        let memory = self.app_memory(app, layout, &of_app).await?;
+        let (containers, others): (Vec<_>, Vec<_>) =
+            of_app.into_iter().partition(|c| c.label(kamal::LABEL_ROLE) == role.as_str());
+        let (mut images, mut squatter) = (BTreeMap::new(), None);
+        for (variant, template) in wanted.variants() {
+            let version = template.container.image.to_string();
+            let latest = format!("{}:{}", template.container.image.repository, app.latest_tag());
+            for reference in [version, latest] {
+                if let Some(image) = self.engine.image(&reference).await? {
+                    images.insert(reference, image);
+                }
+            }
+            let name = app.container_name(role, &variant.version);
+            if !containers.iter().any(|c| c.name == name.as_str()) {
+                squatter = self.engine.container(name.as_str()).await?;
+            }
+        }
+        let proxy = self.proxy_view().await?;
+        let switch = self.saw_switch(&app.role_prefix(role), &proxy.routes);
+        let roles: BTreeSet<RoleName> =
+            others.iter().filter_map(|c| c.label(kamal::LABEL_ROLE).parse().ok()).collect();
+        let referenced = others
+            .iter()
+            .filter(|c| c.state.is_up())
+            .filter_map(|c| {
+                let other: RoleName = c.label(kamal::LABEL_ROLE).parse().ok()?;
+                plan::version_of(&app.role_prefix(&other), &c.name)
+            })
+            .collect();
+        let env = layout.env_file(app, role);
+        let env_file = host::read_text(&env).map_err(files(&env))?;
+        let apps_config = self.apps_config(layout, proxy.container.as_ref());
+        Ok(ObservedRole {
+            foreign: foreign(app, layout, &memory, &containers)?,
+            files: app_files(app, layout, &apps_config)?,
+            env_file: env_file.map(|text| BlobDigest::of(text.as_bytes())),
+            containers,
+            squatter,
+            images,
+            proxy,
+            switch,
+            referenced,
+            roles,
+            at: (self.now)(),
+        })
+    }
+
+    /// kamal-proxy's container, table and deploys under way. One that runs and does not answer is no error.
+    pub(super) async fn proxy_view(&self) -> Result<ProxyView, ObserveError> {
+        let container = self.engine.container(kamal::PROXY_CONTAINER).await?;
+        let mut view = ProxyView { container, routes: Routes::Unknown, deploying: BTreeSet::new() };
+        if view.container.as_ref().is_some_and(|c| c.state == ContainerState::Running) {
+            // Deploys first: one that ends in between is then seen in the table.
+            view.deploying = self.deploying().await?;
+            if let Ok(routes) = self.routes().await {
+                view.routes = Routes::Known(routes);
+            }
+        }
+        Ok(view)
+    }
+
+    /// The table, or why there is none, in a sentence.
+    pub(super) async fn routes(&self) -> Result<BTreeMap<String, proxy::Route>, String> {
+        let output = self
+            .engine
+            .exec(kamal::PROXY_CONTAINER, &proxy::list(), LIST)
+            .await
+            .map_err(|e| e.to_string())?;
+        if output.exit_code != 0 {
+            return Err(super::route::message(&output.stderr));
+        }
+        proxy::parse_list(&output.stdout).map_err(|e| e.to_string())
+    }
+
+    /// Services with a `kamal-proxy deploy` under way; none where the proxy does not run.
+    pub(super) async fn deploying(&self) -> Result<BTreeSet<String>, EngineError> {
+        let processes = match self.engine.processes(kamal::PROXY_CONTAINER).await {
+            Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Vec::new(),
+            other => other?,
+        };
+        Ok(processes
+            .iter()
+            .filter_map(|p| proxy::is_deploy_of(&p.argv).map(str::to_owned))
+            .collect())
+    }
+
+    /// Remembers since when a route has its targets.
+    fn saw_switch(&self, service: &str, routes: &Routes) -> Option<Switch> {
+        let targets = routes.get(service)?.targets.clone();
+        let mut switches = self.switches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = match switches.get(service) {
+            Some(Switch::Returned { targets: t } | Switch::Seen { targets: t, .. }) => {
+                *t == targets
+            }
+            None => false,
+        };
+        if !known {
+            let since = (self.now)();
+            switches.insert(service.to_owned(), Switch::Seen { targets, since });
+        }
+        switches.get(service).cloned()
+    }
+
+    /// Where the proxy that runs looks for error pages and certificates: another user may have booted it.
+    pub(super) fn apps_config(
+        &self,
+        layout: &Layout,
+        proxy: Option<&ObservedContainer>,
+    ) -> PathBuf {
+        proxy
+            .and_then(|p| p.mounts.iter().find(|m| m.destination == kamal::PROXY_APPS_CONFIG))
+            .map_or_else(|| layout.apps_config(), |m| PathBuf::from(&m.source))
+    }
+
+    /// What is remembered of an app; one never seen before is adopted as it is.
+    async fn app_memory(
+        &self,
+        app: &App,
+        layout: &Layout,
+        containers: &[ObservedContainer],
+    ) -> Result<AppMemory, ObserveError> {
+        let _writing = self.writing.lock().await;
+        let error = || files(&self.settings.memory);
+        if let Some(memory) = self.memory.app(app).map_err(error())? {
+            return Ok(memory);
+        }
+        let memory = adopted(app, layout, containers, None);
+        self.memory.set_app(app, &memory).map_err(error())?;
+        Ok(memory)
+    }
+
+    pub(super) async fn adopt_app(&self, app: &App, wanted: &Wanted) -> Result<(), ObserveError> {
+        let layout = self.settings.homes.layout(&wanted.intent.host)?;
+        let containers = self.engine.containers(&app_labels(app)).await?;
+        let _writing = self.writing.lock().await;
+        let lock = self.memory.app(app).map_err(files(&self.settings.memory))?.and_then(|m| m.lock);
+        let memory = adopted(app, &layout, &containers, lock);
+        self.memory.set_app(app, &memory).map_err(files(&self.settings.memory))
+    }
+}
+
+/// Labels of the app; `destination=` finds only containers that have it, which is Kamal's filter as well.
+fn app_labels(app: &App) -> [String; 2] {
+    [
+        format!("{}={}", kamal::LABEL_SERVICE, app.service),
+        format!("{}={}", kamal::LABEL_DESTINATION, app.destination_label()),
+    ]
+}
+
+fn has_app_labels(container: &ObservedContainer, app: &App) -> bool {
+    container.label(kamal::LABEL_SERVICE) == app.service.as_str()
+        && container.labels.get(kamal::LABEL_DESTINATION).map(String::as_str)
+            == Some(app.destination_label())
+        && container.labels.contains_key(kamal::LABEL_ROLE)
+}
+
+fn adopted(
+    app: &App,
+    layout: &Layout,
+    containers: &[ObservedContainer],
+    lock: Option<String>,
+) -> AppMemory {
+    let length = std::fs::metadata(layout.audit_log(app)).map_or(0, |m| m.len());
+    let strange = containers.iter().filter(|c| !c.labels.contains_key(kamal::LABEL_INTENT));
+    AppMemory {
+        audit_from: length,
+        own_lines: Vec::new(),
+        adopted: strange.map(|c| c.id.clone()).collect(),
+        lock,
+    }
+}
+
+fn foreign(
+    app: &App,
+    layout: &Layout,
+    memory: &AppMemory,
+    containers: &[ObservedContainer],
+) -> Result<Foreign, ObserveError> {
+    let log = layout.audit_log(app);
+    let audit_line =
+        host::foreign_line(&log, memory.audit_from, &memory.own_lines).map_err(files(&log))?;
+    let path = layout.lock(app);
+    let lock = host::read_lock(&path).map_err(files(&path))?;
+    let strange = |c: &&ObservedContainer| {
+        !c.labels.contains_key(kamal::LABEL_INTENT) && !memory.adopted.contains(&c.id)
+    };
+    Ok(Foreign {
+        audit_line,
+        lock: lock.filter(|details| memory.lock.as_ref() != Some(details)),
+        containers: containers.iter().filter(strange).map(|c| c.name.clone()).collect(),
+    })
+}
+
+fn app_files(app: &App, layout: &Layout, apps_config: &Path) -> Result<AppFiles, ObserveError> {
+    let names = |path: PathBuf| host::names_in(&path).map_err(files(&path));
+    let tls = apps_config.join(app.slug()).join("tls");
+    let mut certificates = names(tls.clone())?;
+    certificates.retain(|role| {
+        ["cert.pem", "key.pem"].iter().all(|file| host::exists(&tls.join(role).join(file)))
+    });
+    Ok(AppFiles {
+        directory: layout.app(app).is_dir(),
+        asset_volumes: names(layout.assets(app, AssetKind::Volumes))?,
+        error_pages: names(Layout::error_pages(apps_config, app))?,
+        certificates,
+    })
+}

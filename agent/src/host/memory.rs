@@ -1,0 +1,90 @@
+//! What is remembered of units and apps, beside the ledger, because the host does not show it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dhow_proto::model::{App, Unit};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Marks;
+use super::files::{read_text, write};
+use crate::plan::Mark;
+
+/// Lines of ours that are kept at most. They are forgotten earlier (see the worker's audit); this bounds the file while
+/// another deployer's line keeps the app on hold.
+const OWN_LINES: usize = 1024;
+
+/// What an app's last adoption found, and what was written since.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct AppMemory {
+    /// Length of the audit log then.
+    pub(crate) audit_from: u64,
+    /// Lines written since.
+    pub(crate) own_lines: Vec<String>,
+    /// Containers without the label `dhow.intent` then.
+    pub(crate) adopted: BTreeSet<String>,
+    /// Details of the lock taken here; remembered before it is taken.
+    pub(crate) lock: Option<String>,
+}
+
+/// A directory of small JSON files. Callers serialise their writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    directory: PathBuf,
+}
+
+impl Memory {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    pub(crate) fn marks(&self, unit: &Unit) -> io::Result<Marks> {
+        Ok(load(&self.unit_file(unit))?.unwrap_or_default())
+    }
+
+    pub(crate) fn set_mark(&self, unit: &Unit, mark: &Mark) -> io::Result<()> {
+        let mut marks = self.marks(unit)?;
+        marks.set(mark);
+        save(&self.unit_file(unit), &marks)
+    }
+
+    /// None: never adopted.
+    pub(crate) fn app(&self, app: &App) -> io::Result<Option<AppMemory>> {
+        load(&self.app_file(app))
+    }
+
+    pub(crate) fn set_app(&self, app: &App, memory: &AppMemory) -> io::Result<()> {
+        save(&self.app_file(app), memory)
+    }
+
+    /// Remembers a line before it is written: a crash in between must not make our own line foreign.
+    pub(crate) fn own_line(&self, app: &App, line: &str) -> io::Result<()> {
+        let mut memory = self.app(app)?.unwrap_or_default();
+        memory.own_lines.push(line.to_owned());
+        let excess = memory.own_lines.len().saturating_sub(OWN_LINES);
+        memory.own_lines.drain(..excess);
+        self.set_app(app, &memory)
+    }
+
+    fn unit_file(&self, unit: &Unit) -> PathBuf {
+        self.directory.join(format!("marks!{}.json", unit.key()))
+    }
+
+    fn app_file(&self, app: &App) -> PathBuf {
+        self.directory.join(format!("app!{}!{}.json", app.service, app.destination_label()))
+    }
+}
+
+fn load<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match read_text(path)? {
+        None => Ok(None),
+        Some(text) => serde_json::from_str(&text).map(Some).map_err(io::Error::other),
+    }
+}
+
+fn save<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    write(path, &serde_json::to_vec(value).map_err(io::Error::other)?, 0o600, None)
+}
