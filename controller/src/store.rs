@@ -17,11 +17,12 @@ mod kv;
 mod lease;
 pub mod memory;
 pub mod sqlite;
+mod txn;
 mod watch;
 
 pub use kv::{
-    Compare, Entry, Event, Key, Lease, LeaseId, MAX_PAGE, MAX_PAGE_BYTES, MAX_TXN_BYTES,
-    MAX_TXN_OPS, Op, OpResult, Page, Range, Revision, Snapshot, Store, StoreError, StoreFuture,
-    Txn, TxnOutcome,
+    Entry, Event, Key, Lease, LeaseId, MAX_PAGE, MAX_PAGE_BYTES, Page, Range, Revision, Snapshot,
+    Store, StoreError, StoreFuture,
 };
+pub use txn::{Compare, MAX_TXN_BYTES, MAX_TXN_OPS, Op, OpResult, Txn, TxnOutcome};
 pub use watch::{WATCH_DEPTH, Watch, WatchBatch};

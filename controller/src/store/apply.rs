@@ -1,7 +1,8 @@
 //! What a transaction means, for every implementation that keeps its own tables.
 
-use super::kv::{Entry, Event, Key, LeaseId, Op, OpResult, Revision, StoreError, Txn};
+use super::kv::{Entry, Event, Key, LeaseId, Revision, StoreError};
 use super::lease::Leases;
+use super::txn::{Op, OpResult, Txn};
 
 /// The tables of one implementation, seen by the transaction that changes them.
 pub(super) trait Tables {

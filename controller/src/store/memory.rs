@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::apply::{self, ApplyError, Tables};
 use super::kv::{
     Entry, Event, Key, Lease, LeaseId, MAX_PAGE_BYTES, Page, Range, Revision, Store, StoreError,
-    StoreFuture, Txn, TxnOutcome,
+    StoreFuture,
 };
 use super::lease::Leases;
+use super::txn::{Txn, TxnOutcome};
 use super::watch::{Watch, WatchBatch, Watchers};
 use crate::clock::Clock;
 

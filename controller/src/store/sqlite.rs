@@ -25,9 +25,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::kv::{
-    Entry, Key, Lease, LeaseId, Page, Range, Revision, Store, StoreError, StoreFuture, Txn,
-    TxnOutcome,
+    Entry, Key, Lease, LeaseId, Page, Range, Revision, Store, StoreError, StoreFuture,
 };
+use super::txn::{Txn, TxnOutcome};
 use super::watch::Watch;
 use crate::clock::Clock;
 

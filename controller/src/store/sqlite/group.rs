@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 use super::tables::{Counters, Rows, unavailable};
 use super::writer::Request;
 use crate::store::apply::{self, ApplyError};
-use crate::store::kv::{Event, Lease, LeaseId, Revision, StoreError, Txn, TxnOutcome};
+use crate::store::kv::{Event, Lease, LeaseId, Revision, StoreError};
 use crate::store::lease::Leases;
+use crate::store::txn::{Txn, TxnOutcome};
 
 /// A request's answer; sent as it is after the commit, or replaced by the commit's failure.
 type Answer = Box<dyn FnOnce(Option<StoreError>) + Send>;

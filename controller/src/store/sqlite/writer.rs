@@ -12,8 +12,9 @@ use super::group::{Committed, Failure, Group};
 use super::schema::{OpenError, Opened};
 use super::tables::{Counters, Rows, unavailable};
 use crate::clock::Clock;
-use crate::store::kv::{Key, Lease, LeaseId, Revision, StoreError, Txn, TxnOutcome};
+use crate::store::kv::{Key, Lease, LeaseId, Revision, StoreError};
 use crate::store::lease::Leases;
+use crate::store::txn::{Txn, TxnOutcome};
 use crate::store::watch::{Watch, Watchers};
 
 /// How often to look for lapsed leases while there are any and nothing else happens. Far below
