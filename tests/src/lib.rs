@@ -10,6 +10,7 @@
 pub mod fleet;
 pub mod kamal;
 pub mod load;
+pub mod project;
 pub mod snapshot;
 pub mod suite;
 

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use dhow_tests::{FleetOptions, cases, suite};
 
+#[path = "fleet/deploy.rs"]
+mod deploy;
 #[path = "fleet/host.rs"]
 mod host;
 
@@ -17,6 +19,8 @@ fn main() -> ExitCode {
         host::with_live_restore_containers_outlive_a_killed_engine,
         host::a_small_disk_can_be_full_and_free_again,
         host::a_registry_with_a_password_refuses_others,
+        deploy::deploy_deploy_and_rollback_lose_no_request,
+        deploy::a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on,
     ];
     suite::main(cases, FleetOptions { sshd: true, ..FleetOptions::hosts(3) })
 }
