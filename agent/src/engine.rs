@@ -13,6 +13,7 @@ use futures_util::stream::BoxStream;
 use dhow_proto::model::ImageRef;
 
 mod body;
+pub mod docker;
 mod error;
 mod types;
 
