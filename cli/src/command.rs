@@ -13,10 +13,13 @@ pub mod version;
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::LoadOptions;
 use crate::output::style::Style;
+use crate::project::Project;
+use crate::secrets::runner::ProcessRunner;
 use crate::selection::Filter;
 
 /// How a command ended. Failures print themselves; usage errors are clap's.
@@ -129,6 +132,13 @@ pub enum Command {
     /// Hosts of the controller
     #[command(subcommand)]
     Host(host::Host),
+    /// Make the first files of a project
+    Init(init::Args),
+    /// Explain deploy.yml with examples
+    Docs(docs::Args),
+    /// Secrets of vaults and secrets files
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// Print versions
     Version(version::Args),
 }
@@ -150,6 +160,31 @@ pub async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Rollout(rollout) => rollout::run(globals, rollout).await,
         Command::Login(args) => login::run(globals, &args).await,
         Command::Host(host) => host::run(globals, host).await,
+        Command::Init(args) => {
+            let directory = std::env::current_dir().context("the working directory is gone")?;
+            init::run(&args, &directory, &mut std::io::stdout().lock())?;
+            Ok(Outcome::Done)
+        }
+        Command::Docs(args) => {
+            docs::run(&args, &mut std::io::stdout().lock())?;
+            Ok(Outcome::Done)
+        }
+        Command::Secrets(command) => run_secrets(globals, &command),
         Command::Version(args) => version::run(globals, &args).await,
     }
+}
+
+fn run_secrets(globals: &Globals, command: &secrets::SecretsCommand) -> anyhow::Result<Outcome> {
+    let out = &mut std::io::stdout().lock();
+    match command {
+        secrets::SecretsCommand::Fetch(args) => {
+            let env = std::env::vars().collect();
+            secrets::fetch(args, &ProcessRunner::default(), &env, out)?;
+        }
+        secrets::SecretsCommand::Extract(args) => secrets::extract(args, out)?,
+        secrets::SecretsCommand::Print => {
+            secrets::print(Project::load_here(globals)?.secrets(), out)?
+        }
+    }
+    Ok(Outcome::Done)
 }

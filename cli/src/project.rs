@@ -107,6 +107,11 @@ impl Project {
         self.loaded.version(&self.outside)
     }
 
+    /// The secrets files.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// Folder of hooks.
     pub fn hooks(&self) -> PathBuf {
         self.directory.join(&self.loaded.config.hooks_path)
