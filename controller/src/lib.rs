@@ -3,6 +3,7 @@
 pub mod api;
 pub mod blob;
 pub mod ca;
+pub mod claim;
 pub mod clock;
 pub mod command;
 pub mod gateway;

@@ -6,7 +6,10 @@
 //! intent that nothing will retry.
 
 pub mod gate;
+pub mod hooks;
+pub mod intents;
 pub mod record;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
+pub mod secrets;
 pub mod stages;
