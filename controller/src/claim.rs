@@ -150,6 +150,17 @@ pub struct Taken {
     pub wanted_by: Owner,
 }
 
+/// Why an app's claims on a host are refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimRefused {
+    /// Another owner has it.
+    #[error(transparent)]
+    Taken(#[from] Box<Taken>),
+    /// Another app spells out another proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyConflict),
+}
+
 /// A claim as stored.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -205,25 +216,30 @@ fn routes(hosts: &[String], paths: &[String]) -> Vec<Thing> {
         .collect()
 }
 
-/// PURE: the first claim that another owner holds already.
+/// PURE: whether what is wanted goes with what others hold.
 ///
 /// # Errors
 ///
-/// [`Taken`], naming both.
-pub fn check(host: &HostName, held: &[Held], wanted: &[Claim]) -> Result<(), Taken> {
+/// [`ClaimRefused`], naming both.
+pub fn check(host: &HostName, held: &[Held], wanted: &[Claim]) -> Result<(), ClaimRefused> {
     for claim in wanted {
         let other = held
             .iter()
             .find(|h| h.claim.owner != claim.owner && h.claim.thing.excludes(&claim.thing));
         if let Some(other) = other {
-            return Err(Taken {
+            return Err(Box::new(Taken {
                 host: host.clone(),
                 thing: claim.thing.clone(),
                 owner: other.claim.owner.clone(),
                 wanted_by: claim.owner.clone(),
-            });
+            })
+            .into());
         }
     }
+    let others =
+        held.iter().map(|h| &h.claim).filter(|h| wanted.iter().all(|c| c.thing != h.thing));
+    let together: Vec<Claim> = others.chain(wanted).cloned().collect();
+    compose(&together)?;
     Ok(())
 }
 

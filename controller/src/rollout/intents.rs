@@ -34,7 +34,7 @@ pub struct Source<'a> {
 pub struct Before<'a> {
     /// What last settled for the unit.
     pub settled: Option<&'a Desired>,
-    /// The host's proxy as its apps want it.
+    /// The host's proxy as all its apps want it; none where none has a proxied role there.
     pub proxy: Option<BlobRef>,
 }
 
@@ -50,16 +50,13 @@ pub fn desired(
 ) -> Result<Desired, FieldError> {
     let host = fact(source.header, &change.host)?;
     match &change.content {
-        Content::Proxy { container } => {
+        Content::Proxy { .. } => {
             let old = match before.settled {
                 Some(Desired::Proxy(old)) => Some(old),
                 Some(_) | None => None,
             };
             Ok(Desired::Proxy(ProxyIntent {
-                // Another app of the host may need the container where this one does not.
-                template: before
-                    .proxy
-                    .filter(|_| *container || old.is_some_and(|o| o.template.is_some())),
+                template: before.proxy,
                 boot: old.map_or(0, |o| o.boot),
                 run: old.map_or(Run::Running, |o| o.run),
                 registry: proxy_login(source, host),

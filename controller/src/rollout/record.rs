@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dhow_proto::model::{
-    App, BlobRef, FieldError, Generation, HostName, ImageDigest, RoleName, Unit, Version,
-};
+use dhow_proto::model::{App, BlobRef, FieldError, HostName, ImageDigest, RoleName, Unit, Version};
 use dhow_proto::wire;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -273,8 +271,6 @@ pub struct Header {
     pub stage: usize,
     /// Recorded as the app's state: from here on nothing is undone.
     pub committed: bool,
-    /// A person asked to stop, and why.
-    pub cancel: Option<String>,
     /// Where it is.
     pub state: State,
 }
@@ -438,17 +434,6 @@ pub struct LockRecord {
     pub operation: Operation,
     /// To this version.
     pub version: Version,
-}
-
-/// A host's unit with the intent a rollout wrote for it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Written {
-    /// Enrolled name of the host.
-    pub host: HostName,
-    /// The unit.
-    pub unit: Unit,
-    /// Its generation.
-    pub generation: Generation,
 }
 
 /// Bytes of a record.

@@ -1,0 +1,170 @@
+//! The version is the app's: what settled is recorded, absent hosts get their intents, the app is free.
+
+use dhow_proto::model::intent::Intent;
+use dhow_proto::model::{HostName, Unit};
+use dhow_proto::wire;
+use dhow_proto::wire::rollout_event::Kind;
+
+use super::intents::At;
+use super::{Driver, Went};
+use crate::claim;
+use crate::rollout::book::{Entry, note, plan_of};
+use crate::rollout::fence::{DriveError, Write};
+use crate::rollout::intents::fact;
+use crate::rollout::record::{AppRecord, HostFact, LockRecord, State, from_json, key, to_json};
+use crate::rollout::stages::catch_up;
+use crate::store::{Compare, Op};
+
+impl Driver {
+    pub(super) async fn commit(&mut self, keep_lock: bool) -> Result<Went, DriveError> {
+        let here: Vec<HostFact> =
+            self.book.header.hosts.iter().filter(|h| !h.away).cloned().collect();
+        let touched = self.units_of(&here)?;
+        self.record_settled(&touched).await?;
+        self.give_up_claims(&here).await?;
+        self.leave_intents_for_the_absent().await?;
+        let mut writes = vec![self.app_record().await?];
+        if !keep_lock {
+            writes.extend(self.unlock().await?);
+        }
+        let mut header = self.book.header.clone();
+        header.committed = true;
+        Ok(Went::Done(Box::new(header), writes))
+    }
+
+    /// Every unit this rollout may have written on these hosts.
+    pub(super) fn units_of(&self, hosts: &[HostFact]) -> Result<Vec<At>, DriveError> {
+        let app = &self.book.header.app;
+        let mut units = Vec::new();
+        for host in hosts {
+            units.push((host.name.clone(), Unit::Proxy));
+            units.push((host.name.clone(), Unit::App(app.clone())));
+            for role in self.roles_on(&host.name)? {
+                units.push((host.name.clone(), Unit::Role(app.clone(), role)));
+            }
+        }
+        Ok(units)
+    }
+
+    /// The newest intents of these units that this rollout wrote.
+    pub(super) async fn own_intents(
+        &self,
+        units: &[At],
+    ) -> Result<Vec<(HostName, Intent)>, DriveError> {
+        let keys: Vec<_> = units.iter().map(|(host, unit)| key::intent(host, unit)).collect();
+        let mut own = Vec::new();
+        for ((host, _), entry) in units.iter().zip(self.book.fence().read(&keys).await?) {
+            let Some(entry) = entry else { continue };
+            let intent = Intent::from_bytes(&entry.value)?;
+            if intent.rollout_id.as_deref() == Some(self.book.header.id.as_str()) {
+                own.push((host.clone(), intent));
+            }
+        }
+        Ok(own)
+    }
+
+    /// Gates let all of these pass, so they settled, also where the host is not heard of now.
+    async fn record_settled(&mut self, units: &[At]) -> Result<(), DriveError> {
+        let mut writes: Vec<Write> = Vec::new();
+        for (host, intent) in self.own_intents(units).await? {
+            writes.push((None, Op::put(key::settled(&host, &intent.unit), intent.to_bytes())));
+            writes.push((None, Op::delete(key::attempted(&host, &intent.unit))));
+        }
+        self.book.fence().commit_chunked(writes).await
+    }
+
+    async fn give_up_claims(&mut self, hosts: &[HostFact]) -> Result<(), DriveError> {
+        for host in hosts {
+            let held = claim::read(self.book.fence().store(), &host.name).await?;
+            let keep = claim::wanted(&self.book.spec, &host.config);
+            let writes = claim::give_up(&held, &self.book.header.app, &keep);
+            let writes = writes.into_iter().map(|(compare, op)| (Some(compare), op)).collect();
+            self.book.fence().commit_chunked(writes).await?;
+        }
+        Ok(())
+    }
+
+    async fn leave_intents_for_the_absent(&mut self) -> Result<(), DriveError> {
+        let hooks = self.book.header.hook_names();
+        let changes = catch_up(&self.book.spec, &plan_of(&self.book.header, &hooks));
+        let mut refused: Vec<HostName> = Vec::new();
+        for change in &changes {
+            let Unit::App(_) = &change.unit else { continue };
+            let config = fact(&self.book.header, &change.host)?.config.clone();
+            let held = claim::read(self.book.fence().store(), &change.host).await?;
+            let wanted = claim::wanted(&self.book.spec, &config);
+            if let Err(taken) = claim::check(&change.host, &held, &wanted) {
+                let header = self.book.header.clone();
+                let text = format!("{config} will not catch up: {taken}");
+                self.book.write(header, Entry::event(note(text))).await?;
+                refused.push(change.host.clone());
+                continue;
+            }
+            let writes = claim::acquire(&change.host, &held, &wanted);
+            let writes = writes.into_iter().map(|(compare, op)| (Some(compare), op)).collect();
+            self.book.fence().commit_chunked(writes).await?;
+        }
+        let changes: Vec<_> = changes.into_iter().filter(|c| !refused.contains(&c.host)).collect();
+        self.write_changes(&changes).await
+    }
+
+    async fn app_record(&self) -> Result<Write, DriveError> {
+        let header = &self.book.header;
+        let key = key::app(&header.app);
+        let entry = self.book.fence().store().get(key.clone()).await?;
+        let (compare, mut record) = match &entry {
+            Some(entry) => (Compare::unchanged(entry), from_json::<AppRecord>(entry)?),
+            None => (Compare::absent(&key), AppRecord::new(header.app.clone())),
+        };
+        record.version = Some(header.version.clone());
+        record.digest = header.facts.digest.clone();
+        Ok((Some(compare), Op::put(key, to_json(&record))))
+    }
+
+    /// Frees the app's lock, where it is this rollout's.
+    pub(super) async fn unlock(&self) -> Result<Option<Write>, DriveError> {
+        let key = key::lock(&self.book.header.app);
+        let Some(entry) = self.book.fence().store().get(key.clone()).await? else {
+            return Ok(None);
+        };
+        let lock: LockRecord = from_json(&entry)?;
+        let mine = lock.rollout_id == self.book.header.id;
+        Ok(mine.then(|| (Some(Compare::unchanged(&entry)), Op::delete(key))))
+    }
+
+    pub(super) async fn succeed(&mut self) -> Result<(), DriveError> {
+        self.finish(State::Succeeded).await
+    }
+
+    /// The rollout is over: stored, the app free, clients told.
+    pub(super) async fn finish(&mut self, state: State) -> Result<(), DriveError> {
+        let now = self.book.now();
+        let mut header = self.book.header.clone();
+        header.state = state;
+        header.finished_at = Some(now);
+        let finished = finished(&header);
+        let mut entry = Entry::event(Kind::Finished(finished.clone()));
+        entry.writes.push((None, Op::delete(key::running(&header.id))));
+        entry.writes.extend(self.unlock().await?);
+        self.book.write(header, entry).await?;
+        let header = &self.book.header;
+        tracing::info!(rollout.id = %header.id, app = %header.app, version = %header.version,
+            state = ?finished.state(), "rollout is over");
+        self.book.hub().finish(finished);
+        Ok(())
+    }
+}
+
+/// What clients are told of a rollout that is over.
+pub(crate) fn finished(header: &crate::rollout::record::Header) -> wire::RolloutFinished {
+    let end = header.finished_at.unwrap_or(header.started_at);
+    let runtime = end.duration_since(header.started_at);
+    wire::RolloutFinished {
+        state: crate::rollout::query::state(header).into(),
+        reason: header.state.reason().to_owned(),
+        runtime: Some(prost_types::Duration {
+            seconds: runtime.as_secs(),
+            nanos: runtime.subsec_nanos(),
+        }),
+    }
+}

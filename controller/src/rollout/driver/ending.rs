@@ -1,0 +1,254 @@
+//! A rollout that does not succeed: every host it touched is left with an intent that nothing retries.
+//!
+//! Always true: doing this twice writes nothing the second time, so a driver that died here is continued by the next.
+
+use std::time::Duration;
+
+use dhow_proto::model::intent::{Absent, Desired, Intent};
+use dhow_proto::model::status::{Phase, Status};
+use dhow_proto::model::{Generation, HostName, Unit};
+
+use super::intents::{place, restored};
+use super::{Driver, summary};
+use crate::claim;
+use crate::rollout::book::{Entry, note};
+use crate::rollout::fence::{DriveError, Write};
+use crate::rollout::gate::Presence;
+use crate::rollout::intents::{fact, idle};
+use crate::rollout::record::{FailurePolicy, HostFact, State, key};
+use crate::rollout::stages::Gate;
+use crate::store::{Op, epoch};
+
+/// How long the end waits for Kamal's lock to be freed on its host: longer than a host's silence takes to notice.
+const UNLOCKED: Duration = Duration::from_secs(20);
+
+/// How long the end waits for hosts to go back to the version before.
+const BACK: Duration = Duration::from_secs(600);
+
+/// Tries before a key that other apps' rollouts also write is given up on.
+const TRIES: usize = 8;
+
+/// What became of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It settled what this rollout wanted.
+    Switched,
+    /// It did not, or did not begin.
+    NotSwitched,
+    /// Nobody can say.
+    Unknown,
+}
+
+impl Driver {
+    pub(super) async fn end(&mut self) -> Result<(), DriveError> {
+        let State::Ending { as_, reason } = self.book.header.state.clone() else { return Ok(()) };
+        if !self.book.header.committed {
+            self.put_back().await?;
+        }
+        self.finish(State::Ended { as_, reason }).await
+    }
+
+    async fn put_back(&mut self) -> Result<(), DriveError> {
+        let here: Vec<HostFact> =
+            self.book.header.hosts.iter().filter(|h| !h.away).cloned().collect();
+        let mut tries = TRIES;
+        let written = loop {
+            match self.try_put_back(&here).await {
+                Err(DriveError::Conflict) if tries > 1 => tries -= 1,
+                other => break other?,
+            }
+        };
+        let (wait, units): (Duration, Vec<_>) = match self.book.header.policy {
+            // Kamal's lock should be gone when the person is told, so that the next command finds none.
+            FailurePolicy::Stop => {
+                let is_app = |unit: &Unit| matches!(unit, Unit::App(_));
+                (UNLOCKED, written.into_iter().filter(|(_, unit, _)| is_app(unit)).collect())
+            }
+            FailurePolicy::Rollback => (BACK, written),
+        };
+        if units.is_empty() {
+            return Ok(());
+        }
+        let deadline = tokio::time::Instant::now().checked_add(wait);
+        let text = match self.wait(Gate::All, &units, &[], deadline).await? {
+            Ok(()) => return Ok(()),
+            Err(failures) if failures.is_empty() => {
+                format!("not confirmed within {} s", wait.as_secs())
+            }
+            Err(failures) => summary(&failures),
+        };
+        let header = self.book.header.clone();
+        self.book.write(header, Entry::event(note(format!("putting hosts back: {text}")))).await
+    }
+
+    /// Writes what every touched unit should be; the units that were written for, with their generations.
+    async fn try_put_back(
+        &mut self,
+        hosts: &[HostFact],
+    ) -> Result<Vec<(HostName, Unit, Generation)>, DriveError> {
+        let epoch = epoch::read(self.book.fence().store()).await?;
+        let mut writes: Vec<Write> = Vec::new();
+        let mut written = Vec::new();
+        for host in hosts {
+            let units = self.units_of(std::slice::from_ref(host))?;
+            let own = self.own_intents(&units).await?;
+            let fates: Vec<Fate> = own.iter().map(|(_, i)| self.fate(&host.name, i)).collect();
+            let switched = own
+                .iter()
+                .zip(&fates)
+                .any(|((_, i), f)| self.is_new_role(i) && *f == Fate::Switched);
+            let app = Unit::App(self.book.header.app.clone());
+            let never_here = self.base(&host.name, &app).await?.is_none();
+            let released = never_here && !switched && !fates.contains(&Fate::Unknown);
+            for ((_, intent), fate) in own.iter().zip(fates) {
+                let base = self.base(&host.name, &intent.unit).await?;
+                let Some(next) = self.next(host, intent, fate, base, switched)? else {
+                    // It keeps what it has: that is what the next rollout falls back to.
+                    let settled = key::settled(&host.name, &intent.unit);
+                    writes.push((None, Op::put(settled, intent.to_bytes())));
+                    continue;
+                };
+                let decided = matches!(intent.desired, Desired::Settle { .. });
+                if matches!(next.desired, Desired::Settle { .. }) && !decided {
+                    let attempted = key::attempted(&host.name, &intent.unit);
+                    writes.push((None, Op::put(attempted, intent.to_bytes())));
+                }
+                let key = key::intent(&host.name, &intent.unit);
+                let current = self.book.fence().store().get(key).await?;
+                let stays = intent.unit == app && switched && !self.goes_back();
+                let bytes = stays.then(|| next.to_bytes());
+                let (generation, write) = place(&host.name, next, current.as_ref(), epoch)?;
+                if let Some(bytes) = bytes {
+                    // But for the lock it settled, with the roles that go with it.
+                    writes.push((None, Op::put(key::settled(&host.name, &app), bytes)));
+                }
+                writes.extend(write);
+                written.push((host.name.clone(), intent.unit.clone(), generation));
+            }
+            if released {
+                // The app was never here: what its first, failed rollout claimed is free again.
+                let held = claim::read(self.book.fence().store(), &host.name).await?;
+                let gone = claim::give_up(&held, &self.book.header.app, &[]);
+                writes.extend(gone.into_iter().map(|(compare, op)| (Some(compare), op)));
+            }
+        }
+        self.book.fence().commit_chunked(writes).await?;
+        Ok(written)
+    }
+
+    fn goes_back(&self) -> bool {
+        self.book.header.policy == FailurePolicy::Rollback
+    }
+
+    /// A role's intent of this rollout's own, not one written by its end.
+    fn is_new_role(&self, intent: &Intent) -> bool {
+        match &intent.desired {
+            Desired::Role(role) => role.boot == self.book.header.facts.boot,
+            Desired::Proxy(_)
+            | Desired::App(_)
+            | Desired::Accessory(_)
+            | Desired::Agent(_)
+            | Desired::Task(_)
+            | Desired::Absent(_)
+            | Desired::Settle { .. } => false,
+        }
+    }
+
+    fn fate(&self, host: &HostName, intent: &Intent) -> Fate {
+        let said = self.fleet.status(host, &intent.unit);
+        let said = said.filter(|s| s.generation == intent.generation);
+        let here = matches!(self.presence(host), Presence::Here { .. });
+        match said.map(|s| s.phase) {
+            Some(Phase::Settled) => Fate::Switched,
+            Some(
+                Phase::Failed(_)
+                | Phase::Held(_)
+                | Phase::AwaitingSecrets(_)
+                | Phase::Released
+                | Phase::Removed,
+            ) => Fate::NotSwitched,
+            Some(Phase::Pending | Phase::AwaitingCondition(_)) | None if here => Fate::NotSwitched,
+            Some(Phase::Pending | Phase::AwaitingCondition(_) | Phase::Converging(_)) | None => {
+                Fate::Unknown
+            }
+        }
+    }
+
+    /// What the unit falls back to: what settled last, also where only the host itself knew until now.
+    async fn base(&self, host: &HostName, unit: &Unit) -> Result<Option<Intent>, DriveError> {
+        let keys = [key::attempted(host, unit), key::settled(host, unit)];
+        let found = self.book.fence().read(&keys).await?;
+        let read = |i: usize| -> Result<Option<Intent>, DriveError> {
+            let entry = found.get(i).and_then(Option::as_ref);
+            Ok(entry.map(|e| Intent::from_bytes(&e.value)).transpose()?)
+        };
+        let told: Option<Status> = self.fleet.status(host, unit);
+        let attempted = read(0)?.filter(|a| {
+            // Not the attempt of this very rollout.
+            a.rollout_id.as_deref() != Some(self.book.header.id.as_str())
+                && told.as_ref().and_then(|s| s.settled).is_some_and(|g| g >= a.generation)
+        });
+        match attempted {
+            Some(intent) => Ok(Some(intent)),
+            None => read(1),
+        }
+    }
+
+    /// What to write for a unit; none where it keeps what it has.
+    fn next(
+        &self,
+        host: &HostFact,
+        intent: &Intent,
+        fate: Fate,
+        base: Option<Intent>,
+        switched: bool,
+    ) -> Result<Option<Intent>, DriveError> {
+        let header = &self.book.header;
+        let id = header.id.as_str();
+        let back = self.goes_back();
+        if matches!(intent.desired, Desired::Settle { .. } | Desired::Absent(_)) {
+            // Written by this very end, before a restart. What stays is written again as it is.
+            return Ok(Some(intent.clone()));
+        }
+        if let Unit::App(_) = &intent.unit {
+            let mut next = match base {
+                // Its roles serve the new version, so its image and files are those.
+                _ if switched && !back => intent.clone(),
+                Some(base) => restored(&base, id),
+                None => {
+                    let host = fact(header, &host.name)?;
+                    let desired = Desired::App(idle(&self.book.spec, host));
+                    Intent { desired, after: Vec::new(), ..intent.clone() }
+                }
+            };
+            if let Desired::App(app) = &mut next.desired {
+                // The outer rollout's lock stays its own.
+                let outer = header.joined.as_ref().and_then(|j| j.kamal.as_ref());
+                if outer.is_none_or(|k| k.host != host.name) {
+                    app.lock = None;
+                } else if let Desired::App(current) = &intent.desired {
+                    app.lock.clone_from(&current.lock);
+                }
+            }
+            return Ok(Some(next));
+        }
+        let is_role = matches!(intent.unit, Unit::Role(..));
+        match (fate, base) {
+            (Fate::Switched, _) if !(is_role && back) => Ok(None),
+            // Where nothing settled before there is nothing to go back to: what serves is better than nothing.
+            (Fate::Switched, None) => Ok(None),
+            (Fate::Switched | Fate::NotSwitched, Some(base)) => Ok(Some(restored(&base, id))),
+            (Fate::NotSwitched, None) => {
+                let desired = Desired::Absent(Absent::Release);
+                Ok(Some(Intent { desired, after: Vec::new(), ..intent.clone() }))
+            }
+            (Fate::Unknown, base) => {
+                let desired = Desired::Settle {
+                    attempted: intent.generation,
+                    otherwise: base.map(|b| b.generation),
+                };
+                Ok(Some(Intent { desired, after: Vec::new(), ..intent.clone() }))
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Takes a rollout in: everything that can be refused is refused here, before anything changes.
+
+mod ask;
+mod lock;
+
+use std::time::Duration;
+
+use dhow_proto::model::secrets::Purpose;
+use dhow_proto::model::spec::Spec;
+use dhow_proto::model::{BlobRef, Document as _, FieldError, HostName, Unit};
+use dhow_proto::wire;
+use ring::rand::SecureRandom as _;
+
+use super::book::read_header;
+use super::error::{RolloutError, StartError};
+use super::intents::placed;
+use super::record::{HostFact, Operation};
+use super::secrets::Bundles;
+use super::{Rollouts, stages};
+use crate::blob::BlobError;
+use crate::claim;
+use ask::Ask;
+
+/// 16 random hexadecimal digits: enough to tell rollouts, processes and requests apart.
+pub(super) fn random_id() -> Result<String, RolloutError> {
+    let mut bytes = [0; 8];
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| RolloutError::Random)?;
+    Ok(hex::encode(bytes))
+}
+
+impl Rollouts {
+    /// Starts a rollout and returns its id. Repeating it with the same id returns the same rollout. Dropping the future
+    /// before it returns leaves either nothing or a started rollout.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing was changed then.
+    pub async fn start(&self, user: &str, start: wire::StartRollout) -> Result<String, StartError> {
+        let ask = Ask::parse(start, self.inner.settings.await_client)?;
+        let store = &*self.inner.rooms.store;
+        if let Some(known) = read_header(store, &ask.id).await? {
+            let same = known.app == ask.app && known.spec == ask.spec && known.started_by == user;
+            return if same { Ok(ask.id.to_string()) } else { Err(StartError::IdTaken(ask.id)) };
+        }
+        let spec = self.spec(&ask).await?;
+        let bundles = self.bundles(&ask, &spec).await?;
+        let mut hosts = self.resolve(&ask, &spec).await?;
+        check_secrets(&ask, &spec, &bundles, &hosts)?;
+        self.wait_for_hosts(&ask, &spec, &mut hosts).await?;
+        for host in hosts.iter().filter(|h| !h.away) {
+            let held = claim::read(store, &host.name).await?;
+            claim::check(&host.name, &held, &claim::wanted(&spec, &host.config))?;
+        }
+        for template in spec.roles.iter().flat_map(|r| &r.templates) {
+            self.inner.rooms.blobs.put(template.template.to_bytes()).await?;
+        }
+        let id = ask.id.clone();
+        self.store_rollout(user, ask, hosts).await?;
+        self.spawn(id.clone());
+        Ok(id.to_string())
+    }
+
+    async fn load(&self, blob: BlobRef) -> Result<bytes::Bytes, StartError> {
+        match self.inner.rooms.blobs.load(blob.digest).await {
+            Err(BlobError::Missing(digest)) => Err(StartError::BlobMissing(digest)),
+            other => Ok(other?),
+        }
+    }
+
+    async fn spec(&self, ask: &Ask) -> Result<Spec, StartError> {
+        let spec = Spec::from_bytes(&self.load(ask.spec).await?).map_err(StartError::Spec)?;
+        spec.check().map_err(StartError::Spec)?;
+        let bad = |path: String, problem: &str| {
+            StartError::Spec(FieldError::new(format!("spec.{path}"), problem))
+        };
+        if spec.app != ask.app {
+            return Err(bad("app".to_owned(), "is not the app that is asked for"));
+        }
+        if spec.version != ask.version {
+            let (asked, found) = (ask.version.clone(), spec.version);
+            return Err(StartError::VersionMismatch { asked, found });
+        }
+        if ask.operation == Operation::Setup && !spec.accessories.is_empty() {
+            let accessories = spec.accessories.iter().map(|a| a.name.to_string()).collect();
+            return Err(StartError::Accessories { accessories });
+        }
+        for name in &ask.roles {
+            if spec.role(name).is_none() {
+                return Err(bad(format!("roles.{name}"), "is asked for and not in the spec"));
+            }
+        }
+        for host in &ask.hosts {
+            let known = spec.app_hosts().contains(&host)
+                || spec.accessories.iter().any(|a| a.hosts.contains(host));
+            if !known {
+                return Err(bad(format!("hosts.{host}"), "is asked for and not in the spec"));
+            }
+        }
+        for page in spec.error_pages.iter().flatten() {
+            self.has(page.content).await?;
+        }
+        Ok(spec)
+    }
+
+    async fn has(&self, blob: BlobRef) -> Result<(), StartError> {
+        match self.inner.rooms.blobs.has(blob.digest).await? {
+            true => Ok(()),
+            false => Err(StartError::BlobMissing(blob.digest)),
+        }
+    }
+
+    async fn bundles(&self, ask: &Ask, spec: &Spec) -> Result<Bundles, StartError> {
+        let Some(blob) = ask.bundles else { return Ok(Bundles::default()) };
+        let bundles = Bundles::from_bytes(&self.load(blob).await?)?;
+        for ciphertext in bundles.ciphertexts() {
+            self.has(ciphertext).await?;
+        }
+        tracing::debug!(app = %spec.app, "sealed bundles are here");
+        Ok(bundles)
+    }
+
+    /// Config spellings to enrolled hosts; only hosts that run one of the roles are in effect.
+    async fn resolve(&self, ask: &Ask, spec: &Spec) -> Result<Vec<HostFact>, StartError> {
+        let mut found: Vec<HostFact> = Vec::new();
+        let mut missing = Vec::new();
+        for config in &ask.hosts {
+            if !spec.roles_on(config).any(|r| ask.roles.contains(&r.name)) {
+                continue;
+            }
+            match self.inner.hosts.resolve(config).await?.filter(|record| !record.revoked) {
+                None => missing.push(config.clone()),
+                Some(record) => {
+                    if let Some(first) = found.iter().find(|f| f.name == record.name) {
+                        let (first, second) = (first.config.clone(), config.clone());
+                        return Err(StartError::SameHost { first, second, host: record.name });
+                    }
+                    let config = config.clone();
+                    found.push(HostFact { name: record.name, config, away: false });
+                }
+            }
+        }
+        if !missing.is_empty() {
+            return Err(StartError::NotEnrolled { hosts: missing });
+        }
+        if found.is_empty() {
+            let problem = "none of them runs one of the roles";
+            return Err(FieldError::new("options.hosts", problem).into());
+        }
+        Ok(found)
+    }
+
+    /// Waits for hosts that are offline for as long as asked, then refuses or leaves them for later.
+    async fn wait_for_hosts(
+        &self,
+        ask: &Ask,
+        spec: &Spec,
+        hosts: &mut [HostFact],
+    ) -> Result<(), StartError> {
+        let fleet = &self.inner.rooms.fleet;
+        let mut changes = fleet.changes();
+        let expired = tokio::time::sleep(ask.wait_for_hosts);
+        tokio::pin!(expired);
+        loop {
+            changes.mark_unchanged();
+            for host in hosts.iter_mut() {
+                host.away = fleet.online(&host.name).is_none();
+            }
+            if hosts.iter().all(|h| !h.away) {
+                return Ok(());
+            }
+            if ask.wait_for_hosts == Duration::ZERO {
+                break;
+            }
+            tokio::select! {
+                // Drop-safe: nothing was changed yet, an unseen change stays unseen.
+                _ = changes.changed() => {}
+                () = &mut expired => break,
+            }
+        }
+        let offline: Vec<HostName> =
+            hosts.iter().filter(|h| h.away).map(|h| h.config.clone()).collect();
+        let primary = |h: &HostFact| spec.roles_on(&h.config).any(|r| r.name == spec.primary_role);
+        // Other roles boot after a healthy primary container: where all its hosts are away there will be none.
+        let without_primary =
+            hosts.iter().any(primary) && !hosts.iter().any(|h| !h.away && primary(h));
+        if ask.skip_offline && offline.len() < hosts.len() && !without_primary {
+            return Ok(());
+        }
+        Err(StartError::Offline { hosts: offline })
+    }
+}
+
+/// Every secret a host will need must be sealed for it: found out now, not when the image is pulled.
+fn check_secrets(
+    ask: &Ask,
+    spec: &Spec,
+    bundles: &Bundles,
+    hosts: &[HostFact],
+) -> Result<(), StartError> {
+    let lacking = |purpose: Purpose, unit: Unit, template: &dyn Fn(&HostFact) -> Option<usize>| {
+        let lacks = |h: &&HostFact| {
+            template(h).is_some_and(|t| bundles.sealed(purpose, &unit, t, &h.name).is_none())
+        };
+        let without: Vec<HostName> = hosts.iter().filter(lacks).map(|h| h.config.clone()).collect();
+        (!without.is_empty()).then_some(without)
+    };
+    let app = Unit::App(spec.app.clone());
+    if spec.registry.login
+        && ask.operation != Operation::Rollback
+        && let Some(hosts) = lacking(Purpose::Registry, app, &|_| Some(0))
+    {
+        return Err(StartError::SecretsMissing { what: "registry login".to_owned(), hosts });
+    }
+    for role in spec.roles.iter().filter(|r| ask.roles.contains(&r.name)) {
+        let unit = Unit::Role(spec.app.clone(), role.name.clone());
+        let env = |h: &HostFact| {
+            let (index, template) = placed(role, &h.config)?;
+            (!template.secret_env.is_empty()).then_some(index)
+        };
+        if let Some(hosts) = lacking(Purpose::Env, unit.clone(), &env) {
+            let what = format!("environment of role {}", role.name);
+            return Err(StartError::SecretsMissing { what, hosts });
+        }
+        let tls = |h: &HostFact| {
+            (stages::prepares(spec) && role.tls_secrets.is_some())
+                .then(|| placed(role, &h.config))?
+                .map(|_| 0)
+        };
+        if let Some(hosts) = lacking(Purpose::Tls, unit, &tls) {
+            let what = format!("certificate of role {}", role.name);
+            return Err(StartError::SecretsMissing { what, hosts });
+        }
+    }
+    Ok(())
+}
