@@ -153,6 +153,8 @@ impl Follow<'_> {
             Ok(response) => response.into_inner(),
             Err(status) => return End::Broken(status),
         };
+        // A hook runs once the controller has recorded that it does: so at most once, whatever is lost.
+        let mut announced: Option<wire::HookRequest> = None;
         loop {
             let message = match inbound.message().await {
                 Ok(Some(message)) => message.message,
@@ -172,6 +174,14 @@ impl Follow<'_> {
                     // Events of live progress carry no sequence.
                     seen.sequence = seen.sequence.max(event.sequence);
                     progress.event(&event);
+                    let Some(hook) = announced.take_if(|hook| starts(&event, &hook.hook_id)) else {
+                        continue;
+                    };
+                    let finished = self.run_hook(&hook, progress).await;
+                    let message = Some(Up::HookFinished(finished.clone()));
+                    seen.hooks.insert(hook.hook_id, finished);
+                    // A controller that is gone is noticed by the reader of the stream.
+                    let _ = outbox.send(wire::DeployRequest { message }).await;
                 }
                 Some(Down::Hook(hook)) => {
                     if let Some(finished) = seen.hooks.get(&hook.hook_id) {
@@ -179,11 +189,10 @@ impl Follow<'_> {
                         let _ = outbox.send(wire::DeployRequest { message }).await;
                         continue;
                     }
-                    let finished = self.run_hook(&hook, &outbox, progress).await;
-                    let message = Some(Up::HookFinished(finished.clone()));
-                    seen.hooks.insert(hook.hook_id, finished);
-                    // A controller that is gone is noticed by the reader of the stream.
-                    let _ = outbox.send(wire::DeployRequest { message }).await;
+                    let started =
+                        Up::HookStarted(wire::HookStarted { hook_id: hook.hook_id.clone() });
+                    let _ = outbox.send(wire::DeployRequest { message: Some(started) }).await;
+                    announced = Some(hook);
                 }
                 Some(Down::Finished(finished)) => return End::Finished(finished),
                 None => {}
@@ -191,12 +200,7 @@ impl Follow<'_> {
         }
     }
 
-    async fn run_hook(
-        &self,
-        hook: &wire::HookRequest,
-        outbox: &mpsc::Sender<wire::DeployRequest>,
-        progress: &Progress,
-    ) -> wire::HookFinished {
+    async fn run_hook(&self, hook: &wire::HookRequest, progress: &Progress) -> wire::HookFinished {
         let finished = |exit_code, error| wire::HookFinished {
             hook_id: hook.hook_id.clone(),
             exit_code,
@@ -214,8 +218,6 @@ impl Follow<'_> {
             Ok(running) => running,
             Err(error) => return finished(1, chain(&error)),
         };
-        let started = Up::HookStarted(wire::HookStarted { hook_id: hook.hook_id.clone() });
-        let _ = outbox.send(wire::DeployRequest { message: Some(started) }).await;
         let show = |data: &[u8]| {
             for line in String::from_utf8_lossy(data).lines() {
                 progress.line(&format!("    {}: {}", hook.name, printable(line)));
@@ -243,5 +245,15 @@ impl Follow<'_> {
             }
             Err(error) => finished(1, chain(&error)),
         }
+    }
+}
+
+/// True where the event says that the hook counts as started.
+fn starts(event: &wire::RolloutEvent, hook_id: &str) -> bool {
+    match &event.kind {
+        Some(wire::rollout_event::Kind::Hook(hook)) => {
+            hook.hook_id == hook_id && hook.state() == wire::HookState::Started
+        }
+        _ => false,
     }
 }

@@ -4,7 +4,10 @@ pub mod audit;
 pub mod authorise;
 pub mod caller;
 mod code;
+mod control;
+mod deploy;
 mod enrol;
 mod query;
 
+pub use control::ControlApi;
 pub use enrol::EnrolmentApi;

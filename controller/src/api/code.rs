@@ -5,6 +5,7 @@ use tonic::Status;
 use crate::blob::BlobError;
 use crate::ca::{IssueError, TokenError};
 use crate::host::HostError;
+use crate::rollout::{RolloutError, StartError};
 use crate::store::StoreError;
 
 /// A time as protobuf has it.
@@ -80,5 +81,53 @@ pub(crate) fn blob(error: &BlobError) -> Status {
         BlobError::BeyondEnd { .. } => Status::out_of_range(error.to_string()),
         BlobError::Damaged(_) => Status::data_loss(error.to_string()),
         BlobError::Io(_) => internal("a blob could not be read or written", error),
+    }
+}
+
+/// A message with its sources: what a person needs to act, such as the path of a field.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+pub(crate) fn start(error: &StartError) -> Status {
+    match error {
+        StartError::Invalid(_) | StartError::Spec(_) | StartError::VersionMismatch { .. } => {
+            Status::invalid_argument(told(error))
+        }
+        StartError::Unsupported { .. } => Status::unimplemented(told(error)),
+        StartError::Accessories { .. }
+        | StartError::BlobMissing(_)
+        | StartError::NotEnrolled { .. }
+        | StartError::Offline { .. }
+        | StartError::SameHost { .. }
+        | StartError::SecretsMissing { .. }
+        | StartError::Claim(_)
+        | StartError::Locked { .. }
+        | StartError::NoParent(_) => Status::failed_precondition(told(error)),
+        StartError::IdTaken(_) => Status::already_exists(told(error)),
+        StartError::Hosts(source) => host(source),
+        StartError::Blob(source) => blob(source),
+        StartError::Store(source) => store(source),
+        StartError::Stored(_) | StartError::Random => {
+            internal("the rollout could not be started", error)
+        }
+    }
+}
+
+pub(crate) fn rollout(error: &RolloutError) -> Status {
+    match error {
+        RolloutError::NotFound(_) => Status::not_found(told(error)),
+        RolloutError::Ambiguous(_) => Status::invalid_argument(told(error)),
+        RolloutError::HooksDiffer { .. } => Status::failed_precondition(told(error)),
+        RolloutError::Elsewhere => Status::unavailable(told(error)),
+        RolloutError::Random | RolloutError::Read(_) => {
+            internal("the rollouts could not be read", error)
+        }
     }
 }
