@@ -15,3 +15,4 @@ pub mod snapshot;
 pub mod suite;
 
 pub use fleet::{Agent, Controller, Fleet, FleetOptions, Host, Hub};
+pub use project::{Project, ProjectSpec};

@@ -1,5 +1,7 @@
 //! A project that dhow (or Kamal) deploys: its directory with `config/deploy.yml`, secrets and hooks.
 
+mod spec;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use anyhow::{Context as _, Result};
 use dhow_test_images::{AppImage, app_archive};
 
 use crate::fleet::Fleet;
+
+pub use spec::ProjectSpec;
 
 /// A project below a fleet's directory.
 #[derive(Debug)]

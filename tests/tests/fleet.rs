@@ -4,10 +4,14 @@ use std::process::ExitCode;
 
 use dhow_tests::{FleetOptions, cases, suite};
 
+#[path = "fleet/clean.rs"]
+mod clean;
 #[path = "fleet/deploy.rs"]
 mod deploy;
 #[path = "fleet/host.rs"]
 mod host;
+#[path = "fleet/kamal.rs"]
+mod kamal;
 
 fn main() -> ExitCode {
     let cases = cases![
@@ -19,8 +23,13 @@ fn main() -> ExitCode {
         host::with_live_restore_containers_outlive_a_killed_engine,
         host::a_small_disk_can_be_full_and_free_again,
         host::a_registry_with_a_password_refuses_others,
+        kamal::a_snapshot_tells_what_changed,
+        kamal::real_kamal_sets_up_deploys_executes_rolls_back_and_removes,
         deploy::deploy_deploy_and_rollback_lose_no_request,
         deploy::a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on,
+        clean::two_fleets_exist_at_once_without_meeting,
+        clean::a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing,
+        clean::nothing_is_left_after_runs_in_order_panics_and_kills,
     ];
     suite::main(cases, FleetOptions { sshd: true, ..FleetOptions::hosts(3) })
 }

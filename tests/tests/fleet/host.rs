@@ -44,6 +44,14 @@ fn serve(fleet: &Fleet, host: &Host, version: &str) -> Result<String> {
     Ok(url)
 }
 
+/// Leaves the host as [`serve`] found it.
+fn leave(host: &Host) -> Result<()> {
+    host.docker(&["rm", "-f", "host-ops"])?.ok()?;
+    let images = host.docker(&["images", "-q", "host-ops"])?.ok()?.stdout;
+    let ids: Vec<&str> = images.split_whitespace().collect();
+    host.docker(&[&["rmi", "-f"][..], &ids].concat())?.ok().map(drop)
+}
+
 fn one(url: &str, timeout_ms: u64) -> LoadSpec {
     LoadSpec { count: 1, timeout_ms, ..LoadSpec::new(url) }
 }
@@ -67,7 +75,7 @@ pub(crate) fn a_power_cut_stops_everything_and_power_on_brings_back_what_should_
     ensure!(!host.engine_answers() && host.exec(&["true"]).is_err());
     host.power_on()?;
     answers(fleet, &url)?;
-    host.docker(&["rm", "-f", "host-ops"])?.ok().map(drop)
+    leave(host)
 }
 
 pub(crate) fn a_link_that_is_down_cuts_the_host_off_until_it_is_up(
@@ -80,7 +88,7 @@ pub(crate) fn a_link_that_is_down_cuts_the_host_off_until_it_is_up(
     ensure!(fleet.host(2).engine_answers(), "its Engine runs on");
     fleet.host(2).link_up()?;
     answers(fleet, &url)?;
-    fleet.host(2).docker(&["rm", "-f", "host-ops"])?.ok().map(drop)
+    leave(fleet.host(2))
 }
 
 pub(crate) fn a_silenced_host_answers_nothing_and_refuses_nothing(
@@ -108,7 +116,7 @@ pub(crate) fn a_silenced_host_answers_nothing_and_refuses_nothing(
     ensure!(report.errors.keys().all(|error| error == "no answer within 1500 ms"), "{report:?}");
     fleet.host(3).unsilence()?;
     answers(fleet, &url)?;
-    fleet.host(3).docker(&["rm", "-f", "host-ops"])?.ok().map(drop)
+    leave(fleet.host(3))
 }
 
 pub(crate) fn an_engine_that_is_killed_or_stopped_starts_again(shared: &mut Shared) -> Result<()> {
@@ -126,7 +134,7 @@ pub(crate) fn an_engine_that_is_killed_or_stopped_starts_again(shared: &mut Shar
     host.engine_start()?;
     host.docker(&["start", "host-ops"])?.ok()?;
     answers(fleet, &url)?;
-    host.docker(&["rm", "-f", "host-ops"])?.ok().map(drop)
+    leave(host)
 }
 
 pub(crate) fn with_live_restore_containers_outlive_a_killed_engine(_: &mut Shared) -> Result<()> {
