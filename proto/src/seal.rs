@@ -229,3 +229,6 @@ fn aead_key(bytes: &[u8]) -> Result<LessSafeKey, SealError> {
 fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }
+
+#[cfg(test)]
+mod tests;
