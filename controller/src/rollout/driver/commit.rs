@@ -11,7 +11,9 @@ use crate::claim;
 use crate::rollout::book::{Entry, note, plan_of};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::intents::fact;
-use crate::rollout::record::{AppRecord, HostFact, LockRecord, State, from_json, key, to_json};
+use crate::rollout::record::{
+    AppRecord, HostFact, LockRecord, RolloutId, State, from_json, key, to_json,
+};
 use crate::rollout::stages::catch_up;
 use crate::store::{Compare, Op};
 
@@ -151,9 +153,33 @@ impl Driver {
         tracing::info!(rollout.id = %header.id, app = %header.app, version = %header.version,
             state = ?finished.state(), "rollout is over");
         self.book.hub().finish(finished);
+        self.forget_old().await
+    }
+
+    /// History is bounded: the oldest rollouts of the app go, with their stages and events.
+    async fn forget_old(&self) -> Result<(), DriveError> {
+        let index = self.book.fence().store().read_all(key::index(&self.book.header.app)).await?;
+        let old = index.entries.len().saturating_sub(KEPT);
+        for entry in index.entries.into_iter().take(old) {
+            let id = RolloutId::try_from(String::from_utf8_lossy(&entry.value).into_owned())?;
+            // One that is still at work (the outer one of a very busy hook) stays.
+            if self.book.fence().store().get(key::running(&id)).await?.is_some() {
+                continue;
+            }
+            let gone = vec![
+                (None, Op::delete_prefix(key::stages(&id))),
+                (None, Op::delete_prefix(key::events(&id))),
+                (None, Op::delete(key::rollout(&id))),
+                (None, Op::delete(entry.key)),
+            ];
+            self.book.fence().commit(gone).await?;
+        }
         Ok(())
     }
 }
+
+/// Rollouts of an app whose history is kept: months of a team that deploys every day.
+const KEPT: usize = 200;
 
 /// What clients are told of a rollout that is over.
 pub(crate) fn finished(header: &crate::rollout::record::Header) -> wire::RolloutFinished {

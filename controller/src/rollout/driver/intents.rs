@@ -55,9 +55,9 @@ impl Driver {
     /// What a change claims must be the app's before anything is done with it. The reason where it is another's.
     async fn claim(&mut self, changes: &[Change]) -> Result<Option<String>, DriveError> {
         for change in changes {
-            // The first stage of every operation has an app unit on each host it touches.
+            // Every operation first touches a host with an app unit that has nothing but its image or the lock.
             let Content::App(part) = &change.content else { continue };
-            if !(part.staged || part.locked) {
+            if part.stale || part.prepared || part.tagged || part.pruned {
                 continue;
             }
             let config = fact(&self.book.header, &change.host)?.config.clone();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dhow_proto::model::intent::Intent;
+use dhow_proto::model::intent::{Absent, Desired, Intent};
 use dhow_proto::model::spec::Spec;
+use dhow_proto::model::status::Phase;
 use dhow_proto::model::{BlobRef, Document as _, Unit};
 use dhow_proto::wire;
 use dhow_proto::wire::deploy_response::Message;
@@ -21,6 +22,7 @@ use crate::clock::Clock;
 use crate::host::HostRecord;
 use crate::rollout::record::{from_json, key};
 use crate::rollout::sample::{app, host, role, spec};
+use crate::rollout::seams::Watched as _;
 use crate::rollout::{Attachment, ClientReport, Rollouts, Rooms, Settings};
 use crate::store::memory::Memory;
 use crate::store::{
@@ -331,6 +333,25 @@ impl World {
         };
         let entry = self.inner.get(key::intent(&host(name), &unit)).await.unwrap().unwrap();
         Intent::from_bytes(&entry.value).unwrap()
+    }
+
+    /// What is not as the role's wanted intent has it; none where it holds or there is none.
+    pub(super) async fn unsettled(&self, name: &str, unit: &str) -> Option<String> {
+        let at = Unit::Role(app(), role(unit));
+        let entry = self.inner.get(key::intent(&host(name), &at)).await.unwrap()?;
+        let intent = Intent::from_bytes(&entry.value).unwrap();
+        let status = self.fleet.status(&host(name), &at)?;
+        let told = status.generation == intent.generation
+            && matches!(status.phase, Phase::Settled | Phase::Released);
+        let serves = match &intent.desired {
+            Desired::Role(role) => {
+                let served = self.fleet.served_by(&host(name));
+                served.contains(&format!("{unit} {}", role.variants[0].version))
+            }
+            Desired::Absent(Absent::Release) | Desired::Settle { .. } => true,
+            _ => false,
+        };
+        (!told || !serves).then(|| format!("{intent:?} but {status:?}"))
     }
 
     async fn all(&self, prefix: &str) -> Vec<Entry> {
