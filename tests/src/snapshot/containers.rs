@@ -40,6 +40,7 @@ pub(super) fn container_lines(containers: &[Value]) -> Vec<String> {
             let Some(value) = container.pointer(&pointer) else { continue };
             let value = match field {
                 "Config" => named_env(value),
+                "HostConfig" => sorted_binds(value),
                 "NetworkSettings.Networks" => decided_endpoints(value, container),
                 _ => value.clone(),
             };
@@ -72,6 +73,15 @@ fn named_env(config: &Value) -> Value {
         *env = Value::Object(named.collect());
     }
     config
+}
+
+/// The docker client sends volumes in whatever order its hash map has.
+fn sorted_binds(host_config: &Value) -> Value {
+    let mut host_config = host_config.clone();
+    if let Some(binds) = host_config.get_mut("Binds").and_then(Value::as_array_mut) {
+        binds.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+    }
+    host_config
 }
 
 fn decided_endpoints(networks: &Value, container: &Value) -> Value {
