@@ -1,19 +1,22 @@
 //! The real Engine, through bollard.
 //!
 //! In: calls of the [`Engine`] trait. Out: bollard's answers, translated at once. Always true: no bollard type leaves
-//! this room; every call has a deadline of its own; streams end when nothing was heard for their idle time.
+//! this room; every call has a deadline of its own; streams end when nothing was heard for their idle time; bodies that
+//! hold environment values do not go through bollard, which logs what it sends.
 //!
 //! bollard 0.21 drops the API version from its URLs, so each call is the daemon's newest; `negotiate_version` is called
 //! all the same, once per connection, for the day this is mended, and its answer decides what may be used.
 
+mod raw;
 mod translate;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::{ContainerCreateBody, NetworkConnectRequest, NetworkCreateRequest};
+use bollard::models::{NetworkConnectRequest, NetworkCreateRequest};
 use bollard::query_parameters as query;
 use bytes::Bytes;
 use dhow_proto::model::ImageRef;
@@ -40,6 +43,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(30);
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// bollard's own time-out until an answer's headers; ours are all shorter but a long drain's stop.
 const TRANSPORT_SECONDS: u64 = 3600;
+/// Time between the end of a command's streams and the Engine's notice of its end.
+const EXIT_NOTICED: Duration = Duration::from_secs(2);
 /// Caps of what an exec may print.
 const STDOUT_CAP: usize = 256 * 1024;
 const STDERR_CAP: usize = 64 * 1024;
@@ -102,6 +107,28 @@ fn or_unchanged(result: Result<(), EngineError>) -> Result<(), EngineError> {
     match result {
         Err(EngineError::Refused { status: 304, .. }) => Ok(()),
         other => other,
+    }
+}
+
+/// Of a command whose streams have ended; the Engine notices its end a moment later.
+async fn exit_code(client: &bollard::Docker, exec: &str) -> Result<i64, EngineError> {
+    let until = tokio::time::Instant::now() + EXIT_NOTICED;
+    loop {
+        let ended = bounded("inspect exec", QUICK, client.inspect_exec(exec))
+            .await
+            .map_err(|error| EngineError::OutcomeUnknown(error.to_string()))?;
+        match (ended.running, ended.exit_code) {
+            (Some(false), Some(exit_code)) => return Ok(exit_code),
+            _ if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // The stream ended before the command did: its connection broke.
+            _ => {
+                return Err(EngineError::OutcomeUnknown(
+                    "the connection ended before the command did".to_owned(),
+                ));
+            }
+        }
     }
 }
 
@@ -334,23 +361,8 @@ impl Engine for Docker {
 
     fn create(&self, container: NewContainer) -> Answer<'_, String> {
         async move {
-            let body: ContainerCreateBody = serde_json::from_value(container.body.json().clone())
-                // The error would show the value, which may be a secret.
-                .map_err(|e| {
-                    EngineError::Unexpected(format!(
-                        "the create body of {} is malformed ({:?})",
-                        container.name,
-                        e.classify()
-                    ))
-                })?;
-            let options = query::CreateContainerOptions {
-                name: Some(container.name),
-                platform: container.platform.unwrap_or_default(),
-            };
-            let created =
-                bounded("create", SLOW, self.client().await?.create_container(Some(options), body))
-                    .await?;
-            Ok(created.id)
+            let socket = self.host.strip_prefix("unix://").unwrap_or(&self.host);
+            raw::create(Path::new(socket), &container, SLOW).await
         }
         .boxed()
     }
@@ -508,15 +520,7 @@ impl Engine for Docker {
                     return Err(unknown(EngineError::TimedOut { what, after: deadline }));
                 }
             };
-            let ended = bounded("inspect exec", QUICK, client.inspect_exec(&exec))
-                .await
-                .map_err(unknown)?;
-            // The stream can end before the command does: its connection broke.
-            let (Some(false), Some(exit_code)) = (ended.running, ended.exit_code) else {
-                return Err(EngineError::OutcomeUnknown(
-                    "the connection ended before the command did".to_owned(),
-                ));
-            };
+            let exit_code = exit_code(client, &exec).await?;
             Ok(ExecOutput {
                 exit_code: i32::try_from(exit_code).unwrap_or(i32::MAX),
                 stdout: String::from_utf8_lossy(&stdout).into_owned(),
@@ -543,8 +547,8 @@ impl Engine for Docker {
                 Ok(top) => processes.extend(translate::processes(top)),
                 // Not running: nothing runs in it.
                 Err(EngineError::Conflict(_)) => {}
-                Err(EngineError::Refused { message, .. }) if message.contains("is not running") => {
-                }
+                // Or there is no `ps` on the host: then the execs have to do.
+                Err(EngineError::Refused { .. }) => {}
                 Err(error) => return Err(error),
             }
             Ok(processes)

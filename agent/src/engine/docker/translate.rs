@@ -20,15 +20,7 @@ const PROBE_BYTES: usize = 1024;
 /// An error of bollard in our words.
 pub(super) fn failed(error: Error) -> EngineError {
     match error {
-        Error::DockerResponseServerError { status_code, message } => match status_code {
-            404 => EngineError::NotFound(message),
-            409 => EngineError::Conflict(message),
-            status if message.contains("no space left on device") => {
-                let _ = status;
-                EngineError::DiskFull(message)
-            }
-            status => EngineError::Refused { status, message },
-        },
+        Error::DockerResponseServerError { status_code, message } => refused(status_code, message),
         Error::DockerStreamError { error } => EngineError::Refused { status: 500, message: error },
         Error::RequestTimeoutError => EngineError::Unreachable("no answer in time".to_owned()),
         Error::IOError { err } => EngineError::Unreachable(err.to_string()),
@@ -41,6 +33,17 @@ pub(super) fn failed(error: Error) -> EngineError {
         // Deserialisation and the rest: the text may hold a piece of an answer, so only its kind is told.
         Error::JsonDataError { message, .. } => EngineError::Unexpected(message),
         other => EngineError::Unexpected(format!("{:?}", std::mem::discriminant(&other))),
+    }
+}
+
+/// A status of the Engine with its words.
+pub(super) fn refused(status: u16, message: String) -> EngineError {
+    let message: String = message.trim().chars().take(800).collect();
+    match status {
+        404 => EngineError::NotFound(message),
+        409 => EngineError::Conflict(message),
+        _ if message.contains("no space left on device") => EngineError::DiskFull(message),
+        _ => EngineError::Refused { status, message },
     }
 }
 
