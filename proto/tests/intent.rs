@@ -1,5 +1,7 @@
 //! Intents survive the wire and the store, and malformed ones are refused with the path of the field.
 
+#![expect(clippy::unwrap_used, reason = "a test program: a panic is its failure")]
+
 use std::time::Duration;
 
 use dhow_proto::model::intent::*;
