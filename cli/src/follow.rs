@@ -78,6 +78,9 @@ struct Seen {
     sequence: u64,
     /// Hooks that were run here, with how they ended: told again after a broken stream, never run again.
     hooks: BTreeMap<String, wire::HookFinished>,
+    /// A hook the controller asked for and that has not begun here. It runs once the controller has recorded that it
+    /// does: so at most once, whatever is lost; the record is told again after a broken stream.
+    announced: Option<wire::HookRequest>,
 }
 
 impl Follow<'_> {
@@ -97,6 +100,7 @@ impl Follow<'_> {
             accepted: false,
             sequence: 0,
             hooks: BTreeMap::new(),
+            announced: None,
         };
         let hook_files = start.hooks.clone();
         let mut first = Up::Start(start);
@@ -153,8 +157,6 @@ impl Follow<'_> {
             Ok(response) => response.into_inner(),
             Err(status) => return End::Broken(status),
         };
-        // A hook runs once the controller has recorded that it does: so at most once, whatever is lost.
-        let mut announced: Option<wire::HookRequest> = None;
         loop {
             let message = match inbound.message().await {
                 Ok(Some(message)) => message.message,
@@ -174,7 +176,8 @@ impl Follow<'_> {
                     // Events of live progress carry no sequence.
                     seen.sequence = seen.sequence.max(event.sequence);
                     progress.event(&event);
-                    let Some(hook) = announced.take_if(|hook| starts(&event, &hook.hook_id)) else {
+                    let Some(hook) = seen.announced.take_if(|hook| starts(&event, &hook.hook_id))
+                    else {
                         continue;
                     };
                     let finished = self.run_hook(&hook, progress).await;
@@ -192,7 +195,7 @@ impl Follow<'_> {
                     let started =
                         Up::HookStarted(wire::HookStarted { hook_id: hook.hook_id.clone() });
                     let _ = outbox.send(wire::DeployRequest { message: Some(started) }).await;
-                    announced = Some(hook);
+                    seen.announced = Some(hook);
                 }
                 Some(Down::Finished(finished)) => return End::Finished(finished),
                 None => {}
