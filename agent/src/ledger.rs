@@ -34,6 +34,7 @@ pub use io::{Disk, Io};
 pub use record::{Accepted, Failed, Hold};
 
 use file::Kind;
+pub(crate) use io::replace as replace_file;
 
 /// Units a host may have. A controller that sends more is broken or hostile; a busy host has a few dozen.
 pub const MAX_UNITS: usize = 4096;

@@ -7,6 +7,7 @@ pub mod host;
 pub mod ledger;
 pub mod plan;
 pub mod proxy;
+pub mod session;
 pub mod supervise;
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub trait Io: Send + Sync + 'static {
 }
 
 /// Replaces a file so that, after a crash at any point, it holds either all of the old or all of the new bytes.
-pub(super) fn replace(io: &dyn Io, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(io: &dyn Io, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}{TEMPORARY}"));
     io.write(&temporary, bytes)?;
     io.sync(&temporary)?;
