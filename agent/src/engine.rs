@@ -15,6 +15,7 @@ use dhow_proto::model::ImageRef;
 mod body;
 pub mod docker;
 mod error;
+pub mod fake;
 mod types;
 
 pub(crate) use types::familiar;
