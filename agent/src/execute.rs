@@ -22,6 +22,8 @@ mod observe;
 mod prepare;
 mod route;
 mod run;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 /// Where steps read the time.

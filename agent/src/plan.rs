@@ -28,6 +28,8 @@ pub use observed::{
     Routes, Switch,
 };
 pub(crate) use proxy::boot_image;
+#[cfg(test)]
+pub(crate) use serving::intent_label;
 pub(crate) use serving::version_of;
 pub use serving::{is_maintenance, serving, staged_digest};
 pub use settle::{Chosen, settle};

@@ -409,7 +409,10 @@ fn stopped(role: &Role<'_>, observed: &ObservedRole) -> Vec<Step> {
 fn abandon(role: &Role<'_>, settled: bool, observed: &ObservedRole) -> Vec<Step> {
     let route = observed.proxy.routes.get(&role.service);
     let ours = |c: &&ObservedContainer| c.state.is_up() && role.is_wanted(c);
-    let alone = !observed.containers.iter().any(|c| c.state.is_up() && !role.is_wanted(c));
+    let alone = !observed
+        .containers
+        .iter()
+        .any(|c| c.state == ContainerState::Running && !role.is_wanted(c));
     if settled && alone {
         return Vec::new();
     }

@@ -127,3 +127,9 @@ pub(super) fn intent_digests(wanted: &Wanted) -> BTreeSet<BlobDigest> {
     };
     wanted.variants().map(|(v, _)| intent_digest(&wanted.intent.host, boot, v)).collect()
 }
+
+/// Value of the label `dhow.intent` that a role's intent asks for.
+#[cfg(test)]
+pub(crate) fn intent_label(wanted: &Wanted) -> String {
+    intent_digests(wanted).first().map(ToString::to_string).unwrap_or_default()
+}

@@ -27,7 +27,7 @@ pub enum Behaviour {
     HealthyAfter(Duration),
     /// Runs and never answers.
     Unhealthy,
-    /// Exits this long after each start with this status.
+    /// Exits this long after each start with this status; answers from one second after the start on.
     Exits(Duration, i32),
     /// Cannot be started; the Engine's words.
     StartRefused(String),
@@ -98,7 +98,8 @@ impl FakeContainer {
     pub(super) fn serves(&self, now: SystemTime) -> bool {
         self.runs()
             && match &self.behaviour {
-                Behaviour::Well | Behaviour::Exits(..) => true,
+                Behaviour::Well => true,
+                Behaviour::Exits(..) => self.uptime(now) >= Duration::from_secs(1),
                 Behaviour::HealthyAfter(after) => self.uptime(now) >= *after,
                 Behaviour::Unhealthy | Behaviour::StartRefused(_) => false,
             }

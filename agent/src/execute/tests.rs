@@ -1,0 +1,8 @@
+//! Plans carried out on the model Engine.
+
+mod app;
+mod failures;
+mod properties;
+mod proxy;
+mod role;
+mod world;

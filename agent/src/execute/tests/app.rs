@@ -1,0 +1,191 @@
+//! The app unit.
+
+use dhow_proto::model::intent::{Absent, KamalLock, StopStale};
+use dhow_proto::model::{Unit, kamal};
+use expect_test::expect;
+use serde_json::json;
+
+use super::world::{
+    REPOSITORY, Role, World, absent, app, app_intent, app_wanted, latest, prune, seconds,
+};
+use crate::engine::fake::FakeImage;
+use crate::engine::{ContainerBody, Engine as _, EngineError, NewContainer};
+use crate::plan::staged_digest;
+
+fn lock() -> KamalLock {
+    KamalLock {
+        holder: "Ann".to_owned(),
+        at_unix_s: 1_700_000_000,
+        version: "v1".to_owned(),
+        message: kamal::LOCK_MESSAGE.to_owned(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn staging_pulls_once_per_number_and_reports_the_digest() {
+    let world = World::new();
+    let wanted = app_wanted(app_intent("v1"));
+    expect![[r#"
+        create the app's directory
+        audit Pulled image with version v1
+        pull 10.0.0.1:5000/shop:v1
+        verify 10.0.0.1:5000/shop:v1
+        remember pull 1"#]]
+    .assert_eq(&world.settle(&wanted).await);
+    let digest = staged_digest(&wanted, &world.observe(&wanted).await).unwrap();
+    let view = FakeImage::new(&format!("{REPOSITORY}:v1"), Some("shop"), "v1").view;
+    assert_eq!(Some(digest.as_str()), view.digest_in(REPOSITORY));
+    let mut intent = app_intent("v1");
+    if let Some(staged) = &mut intent.staged {
+        staged.pull = 2;
+        staged.digest = Some(digest);
+    }
+    assert!(world.settle(&app_wanted(intent)).await.contains("remember pull 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_never_pulls() {
+    let world = World::new();
+    let mut intent = app_intent("v1");
+    if let Some(staged) = &mut intent.staged {
+        staged.local_only = true;
+    }
+    let plan = world.plan(&app_wanted(intent)).await;
+    assert!(plan.to_string().contains("a rollback does not pull"), "{plan}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_fails_as_such() {
+    let world = World::new();
+    let secret = FakeImage::new(&format!("{REPOSITORY}:v8"), Some("shop"), "v8");
+    world.engine.publish(secret, Some(("ann", "right")));
+    let failure =
+        world.converge(&app_wanted(app_intent("v8")), |_| {}).await.unwrap_err().failure();
+    assert_eq!(failure.kind, dhow_proto::wire::FailureKind::RegistryDenied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kamals_lock_is_taken_and_freed() {
+    let world = World::new();
+    let path = world.home.join(".kamal/lock-shop");
+    let mut intent = app_intent("v1");
+    intent.staged = None;
+    intent.lock = Some(lock());
+    world.settle(&app_wanted(intent.clone())).await;
+    assert!(path.join("details").is_file());
+    // Our own lock is no other deployer.
+    let observed = world.observe(&app_wanted(intent.clone())).await;
+    assert_eq!(observed.foreign().and_then(crate::plan::hold), None);
+    intent.lock = None;
+    expect!["release Kamal's lock"].assert_eq(&world.settle(&app_wanted(intent.clone())).await);
+    assert!(!path.exists());
+    std::fs::create_dir(&path).unwrap();
+    assert!(world.plan(&app_wanted(intent.clone())).await.is_empty());
+    intent.lock = Some(lock());
+    let plan = world.plan(&app_wanted(intent)).await;
+    assert!(plan.to_string().starts_with("held: another deployer holds Kamal's lock"), "{plan}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_tag_waits_for_the_roles_where_it_should() {
+    let world = World::ready().await;
+    world.settle(&Role::web("v1").wanted()).await;
+    let mut intent = app_intent("v2");
+    intent.staged = None;
+    intent.latest = latest("v2", true);
+    assert!(world.plan(&app_wanted(intent.clone())).await.is_empty());
+    world.settle(&Role::web("v2").wanted()).await;
+    expect![[r#"
+        audit Tagging 10.0.0.1:5000/shop:v2 as the latest image
+        tag 10.0.0.1:5000/shop:v2 as 10.0.0.1:5000/shop:latest"#]]
+    .assert_eq(&world.settle(&app_wanted(intent)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pruning_keeps_the_newest_and_every_latest() {
+    let world = World::ready().await;
+    for version in ["v1", "v2", "v3"] {
+        world.deploy(&Role::web(version)).await;
+    }
+    let staging = dhow_proto::model::ImageRef {
+        repository: REPOSITORY.to_owned(),
+        tag: "latest-staging".to_owned(),
+    };
+    world.engine.tag(&format!("{REPOSITORY}:v1"), &staging).await.unwrap();
+    world.engine.add_image(FakeImage::new(&format!("{REPOSITORY}:v0"), Some("shop"), "v0"));
+    let mut intent = app_intent("v3");
+    intent.staged = None;
+    intent.prune = prune(1, 1);
+    expect![[r#"
+        audit Pruned containers
+        remove shop-web-v1
+        audit Pruned images
+        prune dangling images
+        remove image 10.0.0.1:5000/shop:v1
+        remove image 10.0.0.1:5000/shop:v0
+        remember prune 1"#]]
+    .assert_eq(&sorted_images(&world.settle(&app_wanted(intent)).await));
+    expect![[r#"
+        shop-web-v2 exited
+        shop-web-v3 running"#]]
+    .assert_eq(&world.containers());
+    assert!(world.engine.image(&staging.to_string()).await.unwrap().is_some());
+}
+
+/// Images come in the order of their ids, which mean nothing.
+fn sorted_images(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let is_image = |l: &&str| l.starts_with("remove image");
+    let mut images: Vec<&str> = lines.iter().copied().filter(|l| is_image(l)).collect();
+    images.sort_unstable_by(|a, b| b.cmp(a));
+    let at = lines.iter().position(is_image).unwrap_or(lines.len());
+    lines.retain(|l| !is_image(l));
+    lines.splice(at..at, images);
+    lines.join("\n")
+}
+
+/// A container as Kamal boots it.
+async fn kamal_container(world: &World, version: &str) {
+    let body = json!({
+        "Image": format!("{REPOSITORY}:{version}"),
+        "Labels": {"service": "shop", "role": "web", "destination": ""},
+        "HostConfig": {"NetworkMode": "kamal", "RestartPolicy": {"Name": "unless-stopped"}},
+    });
+    let name = format!("shop-web-{version}");
+    let body = ContainerBody::new(body);
+    let new = NewContainer { name: name.clone(), platform: None, body };
+    world.engine.create(new).await.unwrap();
+    world.engine.start(&name).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_containers_stop_and_what_is_routed_to_does_not() {
+    let world = World::ready().await;
+    kamal_container(&world, "v1").await;
+    kamal_container(&world, "v2").await;
+    // v2 is newer, v1 is live.
+    let live = world.engine.all().into_iter().find(|c| c.name == "shop-web-v1").unwrap();
+    world.engine.force_route("shop-web", &format!("{}:80", live.short_id()));
+    let mut intent = app_intent("v3");
+    intent.staged = None;
+    let roles = vec!["web".parse().unwrap()];
+    intent.stop_stale = Some(StopStale { number: 1, roles, drain_timeout: seconds(20) });
+    let wanted = app_wanted(intent);
+    world.engine.fail_next("exec", EngineError::Unreachable("gone".to_owned()));
+    let plan = world.plan(&wanted).await.to_string();
+    assert_eq!(plan, "waiting: kamal-proxy does not answer yet");
+    expect![[r#"
+        create the app's directory
+        stop shop-web-v2
+        remember stale containers 1"#]]
+    .assert_eq(&world.settle(&wanted).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn removal_deletes_the_apps_files() {
+    let world = World::new();
+    world.settle(&app_wanted(app_intent("v1"))).await;
+    expect!["remove the app's files"]
+        .assert_eq(&world.settle(&absent(Unit::App(app()), Absent::Remove)).await);
+    assert!(!world.home.join(".kamal/apps/shop").exists());
+}
