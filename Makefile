@@ -29,7 +29,7 @@ unit: ## run all tests that need neither root nor Docker
 	cargo test --workspace --doc --quiet
 
 conformance: ## hold the kamal-proxy stand-in (or DHOW_PROXY_IMAGE) to the real one's behaviour
-	cargo test -p kamal-proxy-stand-in -- --nocapture
+	$(AS_ROOT) cargo test -p kamal-proxy-stand-in
 
 test-fleet: ## run the tests on real Docker hosts; FILTER=WORD for some of them
 	$(AS_ROOT) cargo test -p dhow-tests --test fleet -- $(FILTER)
