@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         deploy::a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on,
         clean::two_fleets_exist_at_once_without_meeting,
         clean::a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing,
+        clean::without_root_or_rights_one_message_says_what_is_missing,
         clean::nothing_is_left_after_runs_in_order_panics_and_kills,
     ];
     suite::main(cases, FleetOptions { sshd: true, ..FleetOptions::hosts(3) })

@@ -6,13 +6,15 @@ use std::io::{BufRead as _, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use dhow_tests::fleet::run::run;
 use dhow_tests::fleet::{binary, root};
 use dhow_tests::suite::Shared;
 use dhow_tests::{Fleet, FleetOptions};
 
-/// How often the harness is run by the leak test.
+/// How often the harness is run by the leak test, unless `DHOW_LEAK_RUNS` says otherwise.
 const RUNS: usize = 5;
 
 /// What a fleet could leave on this machine. Other fleets may come and go meanwhile, so only what
@@ -99,7 +101,8 @@ fn held_elsewhere() -> Result<(Child, String)> {
 
 pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Shared) -> Result<()> {
     let mut slots = BTreeSet::new();
-    for run in 0..RUNS {
+    let runs = std::env::var("DHOW_LEAK_RUNS").ok().and_then(|runs| runs.parse().ok());
+    for run in 0..runs.unwrap_or(RUNS) {
         match run % 3 {
             0 => {
                 let options = FleetOptions {
@@ -171,5 +174,32 @@ pub(crate) fn a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_noth
     let text = format!("{error:#}");
     ensure!(text.starts_with("host 1 did not come up"), "{text}");
     ensure!(text.contains("said:"), "{text}");
+    Ok(())
+}
+
+/// What `dhow-fleet hold 1` says when it is started by `setpriv` with `limits`.
+fn said_under(limits: &[&str]) -> Result<String> {
+    // Where also users without rights can read it.
+    let dir = root().join("limited");
+    fs::create_dir_all(&dir).context("make a directory")?;
+    let program = dir.join("dhow-fleet");
+    fs::copy(binary("dhow-fleet")?, &program).context("copy dhow-fleet")?;
+    let mut command = Command::new("setpriv");
+    command.args(limits).arg(&program).args(["hold", "1"]);
+    let output = run(&mut command, Duration::from_secs(60))?;
+    fs::remove_dir_all(&dir).context("remove the directory")?;
+    ensure!(!output.success(), "it came up: {}", output.text());
+    Ok(output.stderr)
+}
+
+pub(crate) fn without_root_or_rights_one_message_says_what_is_missing(
+    _: &mut Shared,
+) -> Result<()> {
+    let nobody = said_under(&["--reuid=65534", "--regid=65534", "--clear-groups"])?;
+    ensure!(nobody.starts_with("dhow-fleet: a fleet needs root"), "{nobody}");
+    ensure!(nobody.lines().count() == 1, "{nobody}");
+    let bound = said_under(&["--bounding-set=-sys_admin,-net_admin", "--inh-caps=-all"])?;
+    ensure!(bound.starts_with("dhow-fleet: a fleet needs kernel features"), "{bound}");
+    ensure!(bound.contains("namespaces"), "{bound}");
     Ok(())
 }
