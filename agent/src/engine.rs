@@ -13,6 +13,8 @@ use futures_util::stream::BoxStream;
 use dhow_proto::model::ImageRef;
 
 mod body;
+#[cfg(test)]
+mod contract;
 pub mod docker;
 mod error;
 pub mod fake;

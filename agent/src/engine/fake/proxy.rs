@@ -60,6 +60,9 @@ pub(super) async fn run(
             }
             Ok(ended(0, String::new(), ""))
         }
+        // Of the sample app's tools.
+        ["echo", text] => Ok(ended(0, format!("{text}\n"), "")),
+        ["false"] => Ok(ended(1, String::new(), "")),
         _ => Ok(ended(127, String::new(), "executable file not found")),
     }
 }

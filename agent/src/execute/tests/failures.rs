@@ -145,7 +145,7 @@ async fn a_deploy_that_outlived_its_caller_is_waited_for() {
     assert!(cut.is_err());
     let settled = Role::web("v1").wanted().settled();
     expect!["wait up to 50s for running deploys of shop-web"]
-        .assert_eq(&world.plan(&settled).await.to_string().lines().next().unwrap());
+        .assert_eq(world.plan(&settled).await.to_string().lines().next().unwrap());
     expect![[r#"
         wait up to 50s for running deploys of shop-web
         route shop-web to shop-web-v2:80
