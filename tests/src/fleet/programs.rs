@@ -239,6 +239,9 @@ impl<'a> Agent<'a> {
         join.arg(&token_file).args(["--name", &host.address(), "--state-dir"]);
         join.arg(this.state_dir());
         run(&mut join, Duration::from_secs(60))?.ok()?;
+        if !this.state_dir().exists() {
+            bail!("`dhow-agent join` succeeded, but wrote no {}", this.state_dir().display());
+        }
         this.run()?;
         Ok(this)
     }
