@@ -143,7 +143,7 @@ async fn running(engine: &dyn Engine, names: &Names) {
     let view = engine.container(&a).await.unwrap().unwrap();
     assert_eq!(view.state, ContainerState::Running);
     assert!(view.started_at.is_some());
-    assert_eq!(view.networks, [names.network.clone()]);
+    assert_eq!(view.networks, std::slice::from_ref(&names.network));
     engine.unpause(&a).await.unwrap();
     engine.connect(&names.network, &a).await.unwrap();
     let echo = engine.exec(&a, &words(&["echo", "hello"]), within).await.unwrap();

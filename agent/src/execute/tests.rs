@@ -4,5 +4,6 @@ mod app;
 mod failures;
 mod properties;
 mod proxy;
+mod real;
 mod role;
 mod world;

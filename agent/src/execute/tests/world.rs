@@ -160,12 +160,16 @@ pub(super) fn absent(unit: Unit, absent: Absent) -> Wanted {
 }
 
 pub(super) fn proxy_wanted(boot: u64) -> Wanted {
+    proxy_published(boot, true)
+}
+
+pub(super) fn proxy_published(boot: u64, publish: bool) -> Wanted {
     let template = ProxyTemplate {
         image: ImageRef {
             repository: kamal::PROXY_REPOSITORY.to_owned(),
             tag: kamal::PROXY_VERSION.to_owned(),
         },
-        publish: true,
+        publish,
         http_port: 80,
         https_port: 443,
         bind_ips: Vec::new(),
