@@ -84,6 +84,14 @@ impl FakeEngine {
         self.lock().add_image(image);
     }
 
+    /// Takes an image off the host whatever uses it.
+    pub fn vanish_image(&self, reference: &str) {
+        let mut state = self.lock();
+        if let Some(id) = state.image(reference).map(|i| i.view.id.clone()) {
+            state.images.retain(|i| i.view.id != id);
+        }
+    }
+
     /// Puts an image into the registry; with a login, only that may pull it.
     pub fn publish(&self, image: FakeImage, login: Option<(&str, &str)>) {
         let login = login.map(|(user, password)| (user.to_owned(), password.to_owned()));

@@ -148,3 +148,145 @@ fn restart(policy: Restart) -> Value {
         Restart::OnFailure(n) => json!({"Name": "on-failure", "MaximumRetryCount": n}),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use dhow_proto::model::template::{
+        ContainerTemplate, EngineOptions, EnvVar, LogConfig, Timeouts,
+    };
+    use dhow_proto::model::{Destination, ImageRef};
+    use expect_test::expect;
+    use secrecy::SecretString;
+
+    use super::*;
+
+    fn var(name: &str, value: Option<&str>) -> EnvVar {
+        EnvVar { name: name.to_owned(), value: value.map(str::to_owned) }
+    }
+
+    fn build(change: impl FnOnce(&mut RoleTemplate, &mut Secrets)) -> NewContainer {
+        let mut template = RoleTemplate {
+            container: ContainerTemplate {
+                image: ImageRef { repository: "r/shop".to_owned(), tag: "v1".to_owned() },
+                cmd: None,
+                env: Vec::new(),
+                labels: BTreeMap::new(),
+                network: kamal::NETWORK.to_owned(),
+                restart: Restart::UnlessStopped,
+                log: LogConfig::default(),
+                mounts: Vec::new(),
+                options: EngineOptions::default(),
+            },
+            proxy: None,
+            timeouts: Timeouts { deploy_s: 30, drain_s: 30, readiness_delay_s: 7, stop_s: None },
+            asset_path: None,
+            kamal_env_escaping: false,
+        };
+        let mut secrets = Secrets::new();
+        change(&mut template, &mut secrets);
+        let service = "shop".parse().unwrap();
+        let app = App { service, destination: Some(Destination::try_from("staging").unwrap()) };
+        let (role, version): (RoleName, Version) = ("web".parse().unwrap(), "v1".parse().unwrap());
+        let home = PathBuf::from("/home/ann");
+        RoleContainer {
+            app: &app,
+            role: &role,
+            version: &version,
+            name: &app.container_name(&role, &version),
+            template: &template,
+            host: &HostPart {
+                config_host: "host.example.".parse().unwrap(),
+                ssh_user: None,
+                run_directory: None,
+            },
+            intent: BlobDigest::of(b"intent"),
+            layout: &Layout {
+                kamal: home.join(".kamal"),
+                run: home.join(".kamal"),
+                home,
+                owner: None,
+            },
+            secrets: &secrets,
+        }
+        .build()
+    }
+
+    #[test]
+    fn of_one_name_the_last_counts_and_a_bare_name_unsets() {
+        let new = build(|template, secrets| {
+            secrets.insert("KEY", SecretString::from("two\nlines\\"));
+            secrets.insert("BOTH", SecretString::from("secret"));
+            template.container.env = vec![
+                var("BOTH", Some("clear")),
+                var("KAMAL_HOST", Some("mine")),
+                var("GONE", None),
+                var("EMPTY", Some("")),
+            ];
+        });
+        let env: Vec<String> = serde_json::from_value(new.body.json()["Env"].clone()).unwrap();
+        expect![[r#"
+            [
+                "KEY=two\nlines\\",
+                "KAMAL_CONTAINER_NAME=shop-web-staging-v1",
+                "KAMAL_VERSION=v1",
+                "KAMAL_DESTINATION=staging",
+                "BOTH=clear",
+                "KAMAL_HOST=mine",
+                "GONE",
+                "EMPTY=",
+            ]
+        "#]]
+        .assert_debug_eq(&env);
+        assert!(!format!("{new:?}").contains("lines"), "a body shows itself");
+    }
+
+    #[test]
+    fn kamals_distortion_is_on_demand() {
+        let new = build(|template, secrets| {
+            template.kamal_env_escaping = true;
+            secrets.insert("KEY", SecretString::from("two\nlines\\"));
+        });
+        assert_eq!(new.body.json()["Env"][0], "KEY=two\\nlines\\\\");
+    }
+
+    #[test]
+    fn mounts_are_absolute_and_options_win() {
+        let new = build(|template, _| {
+            template.asset_path = Some("/rails/public/assets:ro".to_owned());
+            template.container.mounts = vec![
+                Mount::Bind("data:/data".to_owned()),
+                Mount::HomeBind("./shop/conf:/conf:ro".to_owned()),
+                Mount::Anonymous("/tmp/x".to_owned()),
+            ];
+            let options = &mut template.container.options;
+            options.config.insert("Hostname".to_owned(), json!("other"));
+            options.host_config.insert("Memory".to_owned(), json!(1024));
+            options.endpoint.insert("Aliases".to_owned(), json!(["web"]));
+        });
+        let body = new.body.json();
+        assert_eq!(
+            body["HostConfig"]["Binds"],
+            json!([
+                "data:/data",
+                "/home/ann/shop/conf:/conf:ro",
+                "/home/ann/.kamal/apps/shop-staging/assets/volumes/web-v1:/rails/public/assets:ro",
+            ])
+        );
+        assert_eq!(body["Volumes"], json!({"/tmp/x": {}}));
+        assert_eq!(body["Hostname"], "other");
+        assert_eq!(body["HostConfig"]["Memory"], 1024);
+        assert_eq!(body["NetworkingConfig"]["EndpointsConfig"]["kamal"]["Aliases"], json!(["web"]));
+        assert_eq!(body["Labels"]["destination"], "staging");
+    }
+
+    #[test]
+    fn a_hostname_has_no_trailing_dot_and_fits() {
+        let new = build(|_, _| {});
+        let hostname = new.body.json()["Hostname"].as_str().unwrap().to_owned();
+        assert!(hostname.starts_with("host.example-"), "{hostname}");
+        assert_eq!(hostname.len(), "host.example-".len() + 12);
+    }
+}

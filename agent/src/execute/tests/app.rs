@@ -1,6 +1,6 @@
 //! The app unit.
 
-use dhow_proto::model::intent::{Absent, KamalLock, StopStale};
+use dhow_proto::model::intent::{Absent, KamalLock, Prepare, PreparedRole, StopStale};
 use dhow_proto::model::{Unit, kamal};
 use expect_test::expect;
 use serde_json::json;
@@ -188,4 +188,65 @@ async fn removal_deletes_the_apps_files() {
     expect!["remove the app's files"]
         .assert_eq(&world.settle(&absent(Unit::App(app()), Absent::Remove)).await);
     assert!(!world.home.join(".kamal/apps/shop").exists());
+}
+
+/// A tar with one file.
+fn tar(path: &str, content: &str) -> bytes::Bytes {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, path, content.as_bytes()).unwrap();
+    builder.into_inner().unwrap().into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn assets_of_both_versions_are_served_and_the_old_ones_go_after_the_switch() {
+    let world = World::ready().await;
+    for version in ["v1", "v2"] {
+        let mut image = super::world::image(version);
+        image.files.insert("/assets".to_owned(), tar(&format!("./{version}.js"), version));
+        world.engine.vanish_image(&format!("{REPOSITORY}:{version}"));
+        world.engine.add_image(image);
+    }
+    let web = |version: &str| {
+        let mut role = Role::web(version);
+        role.template.asset_path = Some("/assets".to_owned());
+        role
+    };
+    let prepared = |version: &str| {
+        let mut intent = app_intent(version);
+        intent.staged = None;
+        intent.prepare = Some(Prepare {
+            version: version.parse().unwrap(),
+            roles: vec![PreparedRole {
+                role: "web".parse().unwrap(),
+                asset_path: Some("/assets".to_owned()),
+                tls: None,
+            }],
+            error_pages: Vec::new(),
+        });
+        app_wanted(intent)
+    };
+    expect![[r#"
+        create the app's directory
+        extract assets of web v1
+        remember prepared files"#]]
+    .assert_eq(&world.settle(&prepared("v1")).await);
+    world.settle(&web("v1").wanted()).await;
+    expect![[r#"
+        bridge assets of web from v1 to v2
+        remember prepared files"#]]
+    .assert_eq(&world.settle(&prepared("v2")).await);
+    let volumes = world.home.join(".kamal/apps/shop/assets/volumes");
+    for volume in ["web-v1", "web-v2"] {
+        for file in ["v1.js", "v2.js"] {
+            assert!(volumes.join(volume).join(file).is_file(), "{volume}/{file}");
+        }
+    }
+    // Drift of the old one does not take away what is prepared for the new one.
+    assert!(world.plan(&web("v1").wanted().settled()).await.is_empty());
+    let steps = world.settle(&web("v2").wanted()).await;
+    assert!(steps.ends_with("stop shop-web-v1\nclean assets web-v1"), "{steps}");
+    assert!(!volumes.join("web-v1").exists());
 }
