@@ -181,10 +181,13 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When something of it stays alive.
+    /// When it is off already, or something of it stays alive.
     pub fn power_cut(&self) -> Result<()> {
         let mut programs = self.programs();
-        sweep::cut(&self.namespace())?;
+        if programs.init.is_none() {
+            bail!("{} is off already", self.name());
+        }
+        sweep::cut(&self.namespace(), &self.names.hub_namespace(), &self.name())?;
         // Dropping reaps the dead.
         *programs = Programs::default();
         Ok(())

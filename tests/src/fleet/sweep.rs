@@ -35,9 +35,12 @@ pub(crate) fn sweep(names: &Names) -> Result<()> {
     remove_dir(names.dir())
 }
 
-/// Ends all processes of one host and removes its namespace and cgroups, but not its disk.
-pub(crate) fn cut(namespace: &str) -> Result<()> {
+/// Ends all processes of one host and removes its namespace and cgroups, but not its disk. `port` is
+/// its end of the cable in the namespace `hub`.
+pub(crate) fn cut(namespace: &str, hub: &str, port: &str) -> Result<()> {
     end_processes(namespace)?;
+    // The kernel removes it with the host's namespace, but at leisure, and the name is needed again.
+    must("ip", &["-n", hub, "link", "delete", port])?;
     remove_namespace(namespace)?;
     remove_cgroups(|name| name == namespace)
 }

@@ -75,6 +75,12 @@ pub(crate) fn a_power_cut_stops_everything_and_power_on_brings_back_what_should_
     ensure!(!host.engine_answers() && host.exec(&["true"]).is_err());
     host.power_on()?;
     answers(fleet, &url)?;
+    // At once, while the kernel is still tidying up: this failed now and then.
+    for _ in 0..3 {
+        host.power_cut()?;
+        host.power_on()?;
+    }
+    answers(fleet, &url)?;
     leave(host)
 }
 
@@ -141,13 +147,19 @@ pub(crate) fn with_live_restore_containers_outlive_a_killed_engine(_: &mut Share
     let fleet = Fleet::start_with(FleetOptions { live_restore: true, ..FleetOptions::hosts(1) })?;
     let host = fleet.host(1);
     let url = serve(&fleet, host, "v1")?;
-    let spec = LoadSpec { count: 100_000, rate: 50.0, ..LoadSpec::new(&url) };
+    // Over one connection that stays open: new ones are refused while the Engine, coming back, makes
+    // its iptables rules anew.
+    let spec = LoadSpec { new_connection_every: 0, ..LoadSpec::new(&url) };
     let running = load::Load::start(&fleet, &spec)?;
+    wait_until("the load is connected", SOON, || {
+        let sockets = fleet.hub().exec(&["ss", "-Htn", "state", "established", "dport = :8000"])?;
+        Ok((!sockets.ok()?.stdout.is_empty()).then_some(()))
+    })?;
     host.engine_kill()?;
     host.engine_start()?;
     answers(&fleet, &url)?;
     let report = running.finish()?;
-    ensure!(report.sent > 20 && report.failed() <= report.sent / 2, "{report:?}");
+    ensure!(report.sent > 5 && report.failed() == 0, "{report:?}");
     fleet.down()
 }
 
