@@ -53,7 +53,10 @@ impl Outside for Project<'_> {
     }
 
     fn git(&self, _args: &[&str]) -> io::Result<CommandOutput> {
-        Ok(CommandOutput { status: Some(0), stdout: b"0123456789abcdef0123456789abcdef01234567\n".to_vec() })
+        Ok(CommandOutput {
+            status: Some(0),
+            stdout: b"0123456789abcdef0123456789abcdef01234567\n".to_vec(),
+        })
     }
 }
 

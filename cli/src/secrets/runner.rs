@@ -257,12 +257,20 @@ struct Ended {
     stdout: Zeroizing<Vec<u8>>,
 }
 
-/// Ends a child and, when it has a group of its own, whatever it started.
+/// Ends a child and what it started: its group where it has one of its own, else its children.
 fn kill(pid: Pid) {
-    if rustix::process::kill_process_group(pid, Signal::KILL).is_err() {
-        // With a terminal it is no group leader.
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    if rustix::process::kill_process_group(pid, Signal::KILL).is_ok() {
+        return;
     }
+    // With a terminal it shares our group, and a shell's death would leave its command behind.
+    // Without `pkill` on the machine that is what happens.
+    let _ = Command::new("pkill")
+        .args(["-KILL", "-P", &pid.as_raw_nonzero().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
 }
 
 #[cfg(test)]
