@@ -90,6 +90,9 @@ impl Worker {
         let ours: Vec<ObservedContainer> =
             containers.iter().filter(|c| has_app_labels(c, app)).cloned().collect();
         let memory = self.app_memory(app, layout, &ours).await?;
+        // Log, lock and memory are read as one: a line or lock of ours that is just being written is not foreign.
+        let _writing = self.writing.lock().await;
+        let memory = self.memory.app(app).map_err(files(&self.settings.memory))?.unwrap_or(memory);
         let path = layout.lock(app);
         let lock = match host::read_lock(&path).map_err(files(&path))? {
             None => LockView::Free,
@@ -151,6 +154,9 @@ impl Worker {
         let env = layout.env_file(app, role);
         let env_file = host::read_text(&env).map_err(files(&env))?;
         let apps_config = self.apps_config(layout, proxy.container.as_ref());
+        // As in `look_at_app`.
+        let _writing = self.writing.lock().await;
+        let memory = self.memory.app(app).map_err(files(&self.settings.memory))?.unwrap_or(memory);
         Ok(ObservedRole {
             foreign: foreign(app, layout, &memory, &containers)?,
             files: app_files(app, layout, &apps_config)?,
