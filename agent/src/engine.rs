@@ -106,6 +106,11 @@ pub trait Engine: Send + Sync + 'static {
         bytes: usize,
     ) -> Answer<'a, Vec<String>>;
 
+    /// The newest log lines as asked.
+    fn read_logs<'a>(&'a self, container: &'a str, query: &'a LogQuery) -> Answer<'a, Vec<String>> {
+        self.logs(container, query.lines, query.bytes)
+    }
+
     /// A path of a container as tar, at most `limit` bytes; none where the path is missing.
     fn archive<'a>(
         &'a self,
@@ -128,6 +133,19 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Events of containers from now on; ends when the connection does.
     fn events(&self) -> BoxStream<'_, Result<EngineEvent, EngineError>>;
+}
+
+/// Which log lines are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogQuery {
+    /// At most so many, the newest.
+    pub lines: usize,
+    /// At most so many bytes, the newest.
+    pub bytes: usize,
+    /// None older than this.
+    pub since: Option<std::time::SystemTime>,
+    /// Each begins with its time.
+    pub timestamps: bool,
 }
 
 /// Which images are listed.

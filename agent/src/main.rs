@@ -1,3 +1,17 @@
-//! The program `dhow-agent`.
+//! The `dhow-agent` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use dhow_agent::command::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Cli::parse().run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dhow-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -20,6 +20,7 @@ mod tests;
 
 pub use board::Board;
 pub use connect::{Connector, Rooms, SessionSettings};
+pub(crate) use dispatch::chain;
 pub use enrol::{Join, JoinError, Token, join};
 pub use fetch::{BlobSource, FetchError, Fetcher, MAX_BLOB};
 pub use identity::{IdentityError, Stored};

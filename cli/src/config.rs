@@ -12,7 +12,6 @@
 
 pub mod compile;
 pub mod diagnostic;
-pub mod kamal_output;
 pub mod load;
 mod merge;
 pub mod model;

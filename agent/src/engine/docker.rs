@@ -17,7 +17,7 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{NetworkConnectRequest, NetworkCreateRequest};
-use bollard::query_parameters as query;
+use bollard::query_parameters;
 use bytes::Bytes;
 use dhow_proto::model::ImageRef;
 use futures_util::stream::BoxStream;
@@ -27,7 +27,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     Answer, Credentials, Engine, EngineError, EngineEvent, EngineFacts, ExecOutput, ImageFilter,
-    ImageView, NetworkView, NewContainer, ObservedContainer, ProcessView, PullProgress,
+    ImageView, LogQuery, NetworkView, NewContainer, ObservedContainer, ProcessView, PullProgress,
 };
 use translate::{Pull, failed, tail};
 
@@ -79,6 +79,28 @@ impl Docker {
             bounded("version", QUICK, client.negotiate_version()).await
         };
         self.client.get_or_try_init(connect).await
+    }
+}
+
+impl Docker {
+    async fn tail_logs(
+        &self,
+        container: &str,
+        query: &LogQuery,
+    ) -> Result<Vec<String>, EngineError> {
+        let since = query.since.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let options = query_parameters::LogsOptions {
+            stdout: true,
+            stderr: true,
+            timestamps: query.timestamps,
+            since: since.map_or(0, |at| i32::try_from(at.as_secs()).unwrap_or(i32::MAX)),
+            tail: query.lines.to_string(),
+            ..Default::default()
+        };
+        let stream = self.client().await?.logs(container, Some(options));
+        let text = bounded("logs", QUICK, tail(stream, query.bytes)).await?;
+        let all: Vec<String> = text.lines().map(str::to_owned).collect();
+        Ok(all[all.len().saturating_sub(query.lines)..].to_vec())
     }
 }
 
@@ -156,8 +178,9 @@ impl Engine for Docker {
 
     fn networks<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<NetworkView>> {
         async move {
-            let options =
-                query::ListNetworksOptions { filters: filters("name", vec![name.to_owned()]) };
+            let options = query_parameters::ListNetworksOptions {
+                filters: filters("name", vec![name.to_owned()]),
+            };
             let found =
                 bounded("networks", QUICK, self.client().await?.list_networks(Some(options)))
                     .await?;
@@ -233,7 +256,7 @@ impl Engine for Docker {
                     filters("reference", vec![repository.to_owned()])
                 }
             };
-            let options = query::ListImagesOptions { filters, ..Default::default() };
+            let options = query_parameters::ListImagesOptions { filters, ..Default::default() };
             let images =
                 bounded("images", QUICK, self.client().await?.list_images(Some(options))).await?;
             Ok(images.into_iter().map(translate::listed_image).collect())
@@ -249,7 +272,7 @@ impl Engine for Docker {
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> Answer<'a, ()> {
         async move {
-            let options = query::CreateImageOptions {
+            let options = query_parameters::CreateImageOptions {
                 from_image: Some(image.repository.clone()),
                 // Without a tag the Engine pulls every tag there is.
                 tag: Some(image.tag.clone()),
@@ -290,7 +313,7 @@ impl Engine for Docker {
 
     fn tag<'a>(&'a self, source: &'a str, target: &'a ImageRef) -> Answer<'a, ()> {
         async move {
-            let options = query::TagImageOptions {
+            let options = query_parameters::TagImageOptions {
                 repo: Some(target.repository.clone()),
                 tag: Some(target.tag.clone()),
             };
@@ -301,7 +324,7 @@ impl Engine for Docker {
 
     fn remove_image<'a>(&'a self, reference: &'a str, force: bool) -> Answer<'a, ()> {
         async move {
-            let options = query::RemoveImageOptions { force, ..Default::default() };
+            let options = query_parameters::RemoveImageOptions { force, ..Default::default() };
             let call = self.client().await?.remove_image(reference, Some(options), None);
             or_absent(bounded("remove image", SLOW, call).await.map(drop))
         }
@@ -314,7 +337,7 @@ impl Engine for Docker {
                 ("dangling".to_owned(), vec!["true".to_owned()]),
                 ("label".to_owned(), vec![label.to_owned()]),
             ]);
-            let options = query::PruneImagesOptions { filters: Some(filters) };
+            let options = query_parameters::PruneImagesOptions { filters: Some(filters) };
             bounded("prune images", SLOW, self.client().await?.prune_images(Some(options)))
                 .await
                 .map(drop)
@@ -324,7 +347,7 @@ impl Engine for Docker {
 
     fn containers<'a>(&'a self, labels: &'a [String]) -> Answer<'a, Vec<ObservedContainer>> {
         async move {
-            let options = query::ListContainersOptions {
+            let options = query_parameters::ListContainersOptions {
                 all: true,
                 filters: filters("label", labels.to_vec()),
                 ..Default::default()
@@ -395,7 +418,8 @@ impl Engine for Docker {
         async move {
             // No `t` where none is wanted: 0 would kill at once, and the container may have its own grace.
             let seconds = grace.map(|g| i32::try_from(g.as_secs()).unwrap_or(i32::MAX));
-            let options = query::StopContainerOptions { t: seconds, ..Default::default() };
+            let options =
+                query_parameters::StopContainerOptions { t: seconds, ..Default::default() };
             let deadline = grace.unwrap_or(DEFAULT_GRACE.max(SLOW)) + STOP_MARGIN;
             let call = self.client().await?.stop_container(container, Some(options));
             or_absent(or_unchanged(bounded("stop", deadline, call).await))
@@ -405,7 +429,7 @@ impl Engine for Docker {
 
     fn rename<'a>(&'a self, container: &'a str, name: &'a str) -> Answer<'a, ()> {
         async move {
-            let options = query::RenameContainerOptions { name: name.to_owned() };
+            let options = query_parameters::RenameContainerOptions { name: name.to_owned() };
             bounded("rename", SLOW, self.client().await?.rename_container(container, options)).await
         }
         .boxed()
@@ -413,7 +437,8 @@ impl Engine for Docker {
 
     fn remove<'a>(&'a self, container: &'a str) -> Answer<'a, ()> {
         async move {
-            let options = query::RemoveContainerOptions { v: true, ..Default::default() };
+            let options =
+                query_parameters::RemoveContainerOptions { v: true, ..Default::default() };
             let call = self.client().await?.remove_container(container, Some(options));
             or_absent(bounded("remove", SLOW, call).await)
         }
@@ -426,19 +451,12 @@ impl Engine for Docker {
         lines: usize,
         bytes: usize,
     ) -> Answer<'a, Vec<String>> {
-        async move {
-            let options = query::LogsOptions {
-                stdout: true,
-                stderr: true,
-                tail: lines.to_string(),
-                ..Default::default()
-            };
-            let stream = self.client().await?.logs(container, Some(options));
-            let text = bounded("logs", QUICK, tail(stream, bytes)).await?;
-            let all: Vec<String> = text.lines().map(str::to_owned).collect();
-            Ok(all[all.len().saturating_sub(lines)..].to_vec())
-        }
-        .boxed()
+        let query = LogQuery { lines, bytes, since: None, timestamps: false };
+        async move { self.tail_logs(container, &query).await }.boxed()
+    }
+
+    fn read_logs<'a>(&'a self, container: &'a str, query: &'a LogQuery) -> Answer<'a, Vec<String>> {
+        self.tail_logs(container, query).boxed()
     }
 
     fn archive<'a>(
@@ -448,7 +466,7 @@ impl Engine for Docker {
         limit: usize,
     ) -> Answer<'a, Option<Bytes>> {
         async move {
-            let options = query::DownloadFromContainerOptions { path: path.to_owned() };
+            let options = query_parameters::DownloadFromContainerOptions { path: path.to_owned() };
             let mut stream =
                 self.client().await?.download_from_container(container, Some(options)).boxed();
             let mut archive = Vec::new();
@@ -559,7 +577,7 @@ impl Engine for Docker {
     fn events(&self) -> BoxStream<'_, Result<EngineEvent, EngineError>> {
         let open = async {
             let client = self.client().await?;
-            let options = query::EventsOptions {
+            let options = query_parameters::EventsOptions {
                 filters: filters("type", vec!["container".to_owned()]),
                 ..Default::default()
             };

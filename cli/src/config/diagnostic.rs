@@ -75,8 +75,6 @@ pub enum ErrorClass {
     Runtime,
     /// The text is no YAML.
     Syntax,
-    /// An alias without its anchor.
-    Anchor,
 }
 
 impl ErrorClass {
@@ -88,7 +86,6 @@ impl ErrorClass {
             Self::Argument => "ArgumentError",
             Self::Runtime => "RuntimeError",
             Self::Syntax => "Psych::SyntaxError",
-            Self::Anchor => "Psych::AnchorNotDefined",
         }
     }
 }
@@ -108,8 +105,6 @@ pub struct Diagnostic {
     pub path: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// Kamal's message where it is not [`Self::message`].
-    pub kamal: Option<String>,
 }
 
 impl Diagnostic {
@@ -123,7 +118,6 @@ impl Diagnostic {
             span: None,
             path: String::new(),
             hint: None,
-            kamal: None,
         }
     }
 
@@ -241,8 +235,7 @@ impl Diagnostics {
     #[must_use]
     pub fn kamal_error(&self, color: bool) -> String {
         let Some(first) = self.list.first() else { return String::new() };
-        let message = first.kamal.as_ref().unwrap_or(&first.message);
-        let text = format!("ERROR ({}): {message}", first.class.as_str());
+        let text = format!("ERROR ({}): {}", first.class.as_str(), first.message);
         if color { format!("  \u{1b}[31m{text}\u{1b}[0m\n") } else { format!("  {text}\n") }
     }
 

@@ -1,0 +1,146 @@
+//! `dhow-agent run`: converges this host until told to stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::Common;
+use crate::answers::Answers;
+use crate::clock::{Clock as _, SystemClock};
+use crate::converge;
+use crate::engine::Engine;
+use crate::engine::docker::Docker;
+use crate::execute::{Worker, WorkerSettings};
+use crate::host::Homes;
+use crate::ledger::{Blobs, Disk, Events, Ledger};
+use crate::session::{Board, Connector, Fetcher, Rooms, SessionSettings, Stored};
+use crate::settings::{Layer, Settings};
+use crate::supervise::Supervisor;
+
+/// Options of run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Address of the Docker Engine; Docker's own socket by default [env: DHOW_DOCKER_HOST]
+    #[arg(long, value_name = "unix:///PATH")]
+    docker_host: Option<String>,
+    /// Base of the apps' paths where a config names no ssh.user; /root by default [env: DHOW_AGENT_HOME]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let flags = Layer { docker_host: args.docker_host, home: args.home, ..Layer::default() };
+    let settings = args.common.settings(flags)?;
+    start_log(&settings)?;
+    // Before anything else, so that a signal during the start is not lost.
+    let mut terminate = signal(SignalKind::terminate()).context("could not watch signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("could not watch signals")?;
+    let shutdown = CancellationToken::new();
+    let supervisor = start(&settings, &shutdown)?;
+    notify(sd_notify::NotifyState::Ready);
+    let stop = shutdown.clone();
+    let signals = async move {
+        tokio::select! {
+            // Cancel-safe: either signal means the same.
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        notify(sd_notify::NotifyState::Stopping);
+        stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = supervisor.run() => ended?,
+        () = signals => {}
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Opens everything and starts the tasks.
+fn start(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Supervisor> {
+    let state = &settings.state_dir;
+    let stored = Stored::load(state)?;
+    let io: Arc<Disk> = Arc::new(Disk);
+    let clock = Arc::new(SystemClock);
+    let ledger =
+        Ledger::open(&state.join("ledger"), io.clone()).context("could not open the ledger")?;
+    let ledger = Arc::new(ledger);
+    let blobs =
+        Blobs::open(&state.join("blobs"), io.clone()).context("could not open the blobs")?;
+    let blobs = Arc::new(blobs);
+    let events = Events::open(&state.join("events"), io, clock.now())
+        .context("could not open the events")?;
+    let events = Arc::new(events);
+    let engine: Arc<dyn Engine> = Arc::new(Docker::connect(settings.docker_host.as_deref())?);
+    let worker_settings = WorkerSettings {
+        homes: Homes { base: settings.home.clone(), passwd: PathBuf::from("/etc/passwd") },
+        memory: state.join("memory"),
+    };
+    let now = clock.clone();
+    let worker = Worker::new(engine.clone(), worker_settings, Arc::new(move || now.now()));
+    let board = Board::new();
+    let fetcher = Fetcher::new(blobs);
+    let loops = converge::Rooms {
+        ledger: ledger.clone(),
+        events: events.clone(),
+        board: board.clone(),
+        worker: Arc::new(worker),
+        source: Arc::new(fetcher.clone()),
+        host: stored.host.clone(),
+        host_key: stored.host_key.clone(),
+        clock: clock.clone(),
+    };
+    let session = SessionSettings {
+        state_dir: state.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        binary_digest: binary_digest(),
+        boot_id: boot_id(Path::new("/proc/sys/kernel/random/boot_id")),
+    };
+    let rooms = Rooms { ledger, events, board, clock };
+    tracing::info!(host.name = %stored.host, home = %settings.home.display(), "agent starts");
+    let connector =
+        Connector::new(rooms, session, stored, Arc::new(Answers::new(engine)), fetcher)?;
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    supervisor.start("converge", |shutdown| converge::run(loops, shutdown));
+    supervisor.start("session", |shutdown| connector.run(shutdown));
+    Ok(supervisor)
+}
+
+/// SHA-256 of this program; empty where it cannot be read.
+fn binary_digest() -> Vec<u8> {
+    let bytes = std::env::current_exe().and_then(std::fs::read);
+    bytes.map(|b| Sha256::digest(b).to_vec()).unwrap_or_default()
+}
+
+fn boot_id(path: &Path) -> String {
+    std::fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default()
+}
+
+/// Does nothing when systemd did not start us.
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "could not tell systemd");
+    }
+}
+
+fn start_log(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.log)
+        .with_context(|| format!("{:?} is no log filter", settings.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        // It would report a closed stderr by printing to it, and that panics.
+        .log_internal_errors(false)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("could not start the log: {error}"))
+}

@@ -1,0 +1,152 @@
+//! The loop of every unit: observe, plan, execute, report.
+//!
+//! In: accepted intents of the ledger, events of the Engine, time. Out: statuses on the board, drift events.
+//! Always true: two passes of one unit never overlap; a newer generation supersedes between steps, never inside one; a
+//! generation that failed is recorded before anything else is done, and never tried again; while an app is on hold
+//! nothing of it is changed.
+
+mod pass;
+mod resolve;
+mod unit;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dhow_proto::model::kamal::{LABEL_SERVICE, PROXY_CONTAINER};
+use dhow_proto::model::{HostName, Unit};
+use dhow_proto::seal::HostKey;
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::engine::EngineEvent;
+use crate::execute::Worker;
+use crate::ledger::{Events, Ledger};
+use crate::session::{BlobSource, Board};
+
+/// Time between looks at the Engine while its events cannot be had.
+const EVENTS_AGAIN: Duration = Duration::from_secs(2);
+
+/// What the loops work with.
+#[derive(Clone)]
+pub struct Rooms {
+    /// Wanted and settled intents.
+    pub ledger: Arc<Ledger>,
+    /// Drift and repair, for the controller.
+    pub events: Arc<Events>,
+    /// Statuses.
+    pub board: Board,
+    /// Observes and acts.
+    pub worker: Arc<Worker>,
+    /// Templates, files and ciphertexts.
+    pub source: Arc<dyn BlobSource>,
+    /// Name of this host, part of what sealed keys are bound to.
+    pub host: HostName,
+    /// Opens sealed keys.
+    pub host_key: Arc<HostKey>,
+    /// Time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What to look at again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Wake {
+    count: u64,
+    /// None: every unit.
+    service: Option<String>,
+}
+
+impl Wake {
+    fn concerns(&self, unit: &Unit) -> bool {
+        let Some(service) = &self.service else { return true };
+        match unit {
+            Unit::Proxy | Unit::Agent => false,
+            Unit::App(app) | Unit::Role(app, _) | Unit::Task { app, .. } => {
+                app.service.as_str() == service
+            }
+            Unit::Accessory(owner, _) => service.starts_with(owner.as_str()),
+        }
+    }
+}
+
+/// Runs a loop for every unit of the ledger until `shutdown`.
+pub async fn run(rooms: Rooms, shutdown: CancellationToken) {
+    let (wake, _) = watch::channel(Wake::default());
+    let mut changes = rooms.ledger.changes();
+    let mut loops: JoinSet<Unit> = JoinSet::new();
+    let mut running: BTreeMap<Unit, ()> = BTreeMap::new();
+    let listen = listen(&rooms, &wake);
+    tokio::pin!(listen);
+    loop {
+        for unit in rooms.ledger.units() {
+            if running.insert(unit.clone(), ()).is_none() {
+                let one = unit::UnitLoop::new(
+                    rooms.clone(),
+                    unit.clone(),
+                    wake.subscribe(),
+                    shutdown.clone(),
+                );
+                loops.spawn(async move {
+                    one.run().await;
+                    unit
+                });
+            }
+        }
+        tokio::select! {
+            // Loops end at the next boundary between steps.
+            () = shutdown.cancelled() => break,
+            // Cancel-safe: an unseen change stays unseen.
+            changed = changes.changed() => if changed.is_err() { break },
+            Some(ended) = loops.join_next() => match ended {
+                Ok(unit) => { running.remove(&unit); }
+                Err(error) => {
+                    tracing::error!(%error, "the loop of a unit broke; all are started anew");
+                    // Which one it was cannot be told: those that run are left alone, the broken one comes back.
+                    running.retain(|unit, ()| rooms.board.get(unit).is_some());
+                }
+            },
+            () = &mut listen => break,
+        }
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+/// Passes events of the Engine on, for ever.
+async fn listen(rooms: &Rooms, wake: &watch::Sender<Wake>) {
+    loop {
+        let mut events = rooms.worker.engine().events();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    rooms.board.set_engine_reachable(true);
+                    if let Some(service) = concerns(&event) {
+                        wake.send_modify(|w| *w = Wake { count: w.count.wrapping_add(1), service });
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "events of the Engine broke off");
+                    break;
+                }
+            }
+        }
+        // Events were missed: everything is looked at again.
+        wake.send_modify(|w| *w = Wake { count: w.count.wrapping_add(1), service: None });
+        rooms.board.set_engine_reachable(rooms.worker.engine().ping().await.is_ok());
+        tokio::time::sleep(EVENTS_AGAIN).await;
+    }
+}
+
+/// Whose units an event concerns: those of a service, or all (kamal-proxy); none where it tells nothing.
+fn concerns(event: &EngineEvent) -> Option<Option<String>> {
+    // Execs are how we drive kamal-proxy ourselves.
+    if event.action.starts_with("exec_") || event.action == "top" {
+        return None;
+    }
+    if event.name == PROXY_CONTAINER {
+        return Some(None);
+    }
+    event.attributes.get(LABEL_SERVICE).cloned().map(Some)
+}

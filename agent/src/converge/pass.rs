@@ -1,0 +1,555 @@
+//! One pass of a unit: choose the generation, observe, plan, execute, report.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dhow_proto::model::Unit;
+use dhow_proto::model::intent::{Absent, Desired, Intent};
+use dhow_proto::model::status::{Failure, Phase, Status, StepProgress};
+use dhow_proto::wire::{EventKind, FailureKind};
+use tokio::time::Instant;
+
+use super::resolve::{ResolveError, Resolved};
+use super::unit::UnitLoop;
+use crate::execute::{ObserveError, StepContext};
+use crate::ledger::{Accepted, Known};
+use crate::plan::{self, Chosen, Impossible, Observed, Plan};
+
+/// Rounds of observe, plan and execute before a pass gives up: two agree in all but odd cases.
+const ROUNDS: usize = 5;
+/// How long a new generation waits for something outside its unit before that counts as a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The mark that says which generation has adopted what was there.
+const ADOPTED: &str = "adopted";
+/// Step times kept in a status.
+const STEP_TIMES: usize = 32;
+
+/// What to do after a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// At once: something newer is wanted.
+    Again,
+    /// Agreed, or nothing can be done until something changes.
+    Idle,
+    /// May come right by itself.
+    Retry,
+}
+
+/// What a pass converges on, and how it is told.
+struct Target {
+    /// The intent to bring about.
+    accepted: Accepted,
+    /// It has settled here before.
+    settled: bool,
+}
+
+/// How bringing a target about ended.
+enum Outcome {
+    Agreed,
+    Superseded,
+    Failed(Box<Failure>),
+    Held(dhow_proto::model::status::Held),
+    AwaitingSecrets(String),
+    Waiting(Impossible),
+    Unobservable(ObserveError),
+}
+
+impl UnitLoop {
+    pub(super) async fn pass(&mut self) -> Next {
+        let known = self.rooms.ledger.known(&self.unit);
+        let Some(wanted) = known.wanted.clone() else {
+            // Its file was unreadable: the controller sends it again.
+            return Next::Idle;
+        };
+        if let Some(missing) = self.missing_condition(&wanted.intent) {
+            self.post(&wanted, Phase::AwaitingCondition(missing), None);
+            return Next::Idle;
+        }
+        match &wanted.intent.desired {
+            Desired::Absent(Absent::Release) => self.release(&wanted),
+            Desired::Settle { attempted, otherwise } => {
+                let (attempted, otherwise) = (*attempted, *otherwise);
+                self.settle(&known, &wanted, attempted, otherwise).await
+            }
+            Desired::Absent(Absent::Remove) => self.remove(&wanted).await,
+            Desired::Proxy(_)
+            | Desired::App(_)
+            | Desired::Role(_)
+            | Desired::Accessory(_)
+            | Desired::Agent(_)
+            | Desired::Task(_) => {
+                if known.has_failed(wanted.generation()) {
+                    self.fall_back(&known, &wanted).await
+                } else {
+                    self.converge(&known, &wanted).await
+                }
+            }
+        }
+    }
+
+    fn missing_condition(&self, intent: &Intent) -> Option<String> {
+        intent.after.iter().find_map(|after| {
+            let settled = self.rooms.ledger.known(&after.unit).settled.map(|s| s.generation());
+            (settled < Some(after.generation)).then(|| {
+                format!("{} must settle generation {} first", after.unit, after.generation)
+            })
+        })
+    }
+
+    fn release(&mut self, wanted: &Accepted) -> Next {
+        if let Err(error) = self.rooms.ledger.clear(&self.unit) {
+            tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
+            return Next::Retry;
+        }
+        self.post(wanted, Phase::Released, None);
+        Next::Idle
+    }
+
+    async fn remove(&mut self, wanted: &Accepted) -> Next {
+        let target = Target { accepted: wanted.clone(), settled: true };
+        match self.bring_about(wanted, &target).await {
+            (Outcome::Agreed, _) => match self.rooms.ledger.clear(&self.unit) {
+                Ok(()) => {
+                    self.post(wanted, Phase::Removed, None);
+                    Next::Idle
+                }
+                Err(_) => Next::Retry,
+            },
+            (Outcome::Superseded, _) => Next::Again,
+            (outcome, observed) => self.report_trouble(wanted, outcome, observed),
+        }
+    }
+
+    /// A `settle` intent: the attempted generation where it serves, else the one before.
+    async fn settle(
+        &mut self,
+        known: &Known,
+        wanted: &Accepted,
+        attempted: dhow_proto::model::Generation,
+        otherwise: Option<dhow_proto::model::Generation>,
+    ) -> Next {
+        let tried =
+            known.attempted.iter().chain(&known.settled).find(|a| a.generation() == attempted);
+        let mut chosen = plan::settle(None, otherwise, None);
+        if let Some(tried) = tried
+            && let Ok(resolved) = self.rooms.resolve(&tried.intent).await
+        {
+            match self.rooms.worker.observe(&resolved.wanted).await {
+                Ok(Observed::Role(observed)) => {
+                    chosen = plan::settle(Some(&resolved.wanted), otherwise, Some(&observed));
+                }
+                Ok(_) => {}
+                Err(error) => return self.unobservable(wanted, error),
+            }
+        }
+        let accepted = match chosen {
+            Chosen::Release => return self.release(wanted),
+            Chosen::Generation(generation) if generation == attempted => tried.cloned(),
+            // Only the ledger's own settled intent can be older than the one named; its content is the same.
+            Chosen::Generation(_) => known.settled.clone(),
+        };
+        let Some(accepted) = accepted else { return self.release(wanted) };
+        let target = Target { settled: true, accepted };
+        let (outcome, observed) = self.bring_about(wanted, &target).await;
+        match outcome {
+            Outcome::Agreed => {
+                if self.rooms.ledger.settle(&target.accepted).is_err() {
+                    return Next::Retry;
+                }
+                self.post(wanted, Phase::Settled, observed.as_ref());
+                Next::Idle
+            }
+            Outcome::Superseded => Next::Again,
+            other => self.report_trouble(wanted, other, observed),
+        }
+    }
+
+    /// A generation that has not failed.
+    async fn converge(&mut self, known: &Known, wanted: &Accepted) -> Next {
+        let settled = known.settled.as_ref() == Some(wanted);
+        if let Some(next) = self.held(known, wanted, settled).await {
+            return next;
+        }
+        let target = Target { accepted: wanted.clone(), settled };
+        let (outcome, observed) = self.bring_about(wanted, &target).await;
+        match outcome {
+            Outcome::Agreed => {
+                self.waiting_since = None;
+                if let Err(error) = self.rooms.ledger.settle(wanted) {
+                    tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
+                    return Next::Retry;
+                }
+                if let Some(drift) = self.told.take() {
+                    self.event(EventKind::Repaired, &format!("{}: repaired ({drift})", self.unit));
+                }
+                self.post(wanted, Phase::Settled, observed.as_ref());
+                Next::Idle
+            }
+            Outcome::Superseded => Next::Again,
+            Outcome::Failed(failure) if !settled => self.fail(wanted, *failure),
+            Outcome::Waiting(what) if !settled && self.impatient() => {
+                let failure = Failure::new("wait", what.kind, what.reason, self.now());
+                self.fail(wanted, failure)
+            }
+            other => self.report_trouble(wanted, other, observed),
+        }
+    }
+
+    /// True once a new generation has waited for too long.
+    fn impatient(&mut self) -> bool {
+        self.waiting_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE
+    }
+
+    /// Records a failure before anything else, so that no restart tries the generation again.
+    fn fail(&mut self, wanted: &Accepted, failure: Failure) -> Next {
+        self.waiting_since = None;
+        tracing::warn!(unit = %self.unit, generation = %wanted.generation(), step = %failure.step, reason = %failure.reason, "generation failed");
+        match self.rooms.ledger.fail(&self.unit, wanted.generation(), &failure) {
+            Ok(()) => Next::Again,
+            Err(error) => {
+                tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
+                Next::Retry
+            }
+        }
+    }
+
+    /// Another deployer, or an app on hold.
+    async fn held(&mut self, known: &Known, wanted: &Accepted, settled: bool) -> Option<Next> {
+        let app = self.unit.app()?.clone();
+        if let Some(hold) = self.rooms.ledger.held(&app) {
+            if !hold.adopted_by(&wanted.intent) {
+                self.post(wanted, Phase::Held(hold.held), None);
+                return Some(Next::Idle);
+            }
+            if self.rooms.ledger.adopt(&app).is_err() {
+                return Some(Next::Retry);
+            }
+            self.event(EventKind::Adopted, &format!("{app}: adopted by a rollout"));
+        }
+        let generation = wanted.generation().to_string();
+        if settled
+            || known.marks.get(ADOPTED) == Some(&generation)
+            || wanted.intent.rollout_id.is_none()
+        {
+            return None;
+        }
+        let resolved = match self.rooms.resolve(&wanted.intent).await {
+            Ok(resolved) => resolved,
+            // Told by the pass itself.
+            Err(_) => return None,
+        };
+        if let Err(error) = self.rooms.worker.adopt(&app, &resolved.wanted).await {
+            return Some(self.unobservable(wanted, error));
+        }
+        let marked = self.rooms.ledger.mark(&self.unit, ADOPTED, &generation);
+        marked.is_err().then_some(Next::Retry)
+    }
+
+    /// A generation that failed: what it started is stopped, what settled before serves on.
+    async fn fall_back(&mut self, known: &Known, wanted: &Accepted) -> Next {
+        let Some(failed) = known.failed.clone() else { return Next::Again };
+        let settled = match &known.settled {
+            Some(settled) => match self.rooms.resolve(&settled.intent).await {
+                Ok(resolved) => Some(resolved),
+                Err(error) => return self.unresolved(wanted, &error),
+            },
+            None => None,
+        };
+        let phase = || Phase::Failed(failed.failure.clone());
+        match self.rooms.resolve(&wanted.intent).await {
+            Ok(mut given_up) => {
+                given_up.wanted = given_up.wanted.abandoned(settled.as_ref().map(|s| &s.wanted));
+                match self.rounds(wanted, &given_up, phase, false).await {
+                    (Outcome::Agreed, observed) if settled.is_none() => {
+                        self.post(wanted, phase(), observed.as_ref());
+                        return Next::Idle;
+                    }
+                    (Outcome::Agreed, _) => {}
+                    (Outcome::Superseded, _) => return Next::Again,
+                    (Outcome::Unobservable(error), _) => return self.unobservable(wanted, error),
+                    (_, observed) => {
+                        self.post(wanted, phase(), observed.as_ref());
+                        return Next::Retry;
+                    }
+                }
+            }
+            Err(ResolveError::Later(_)) => return Next::Retry,
+            // What cannot be understood was never begun.
+            Err(ResolveError::Never(_)) => {}
+        }
+        let Some(mut settled) = settled else {
+            self.post(wanted, phase(), None);
+            return Next::Idle;
+        };
+        settled.wanted = settled.wanted.settled();
+        match self.rounds(wanted, &settled, phase, true).await {
+            (Outcome::Agreed, observed) => {
+                self.post(wanted, phase(), observed.as_ref());
+                Next::Idle
+            }
+            (Outcome::Superseded, _) => Next::Again,
+            (Outcome::Unobservable(error), _) => self.unobservable(wanted, error),
+            (_, observed) => {
+                self.post(wanted, phase(), observed.as_ref());
+                Next::Retry
+            }
+        }
+    }
+
+    /// Brings a target about.
+    async fn bring_about(&mut self, wanted: &Accepted, target: &Target) -> (Outcome, Option<Seen>) {
+        let mut resolved = match self.rooms.resolve(&target.accepted.intent).await {
+            Ok(resolved) => resolved,
+            Err(ResolveError::Later(reason)) => {
+                let kind = FailureKind::Other;
+                return (Outcome::Waiting(Impossible { kind, reason }), None);
+            }
+            Err(ResolveError::Never(reason)) => {
+                let failure = Failure::new("plan", FailureKind::Unsupported, reason, self.now());
+                return (Outcome::Failed(Box::new(failure)), None);
+            }
+        };
+        if target.settled {
+            resolved.wanted = resolved.wanted.settled();
+        }
+        self.rounds(wanted, &resolved, || Phase::Converging(None), target.settled).await
+    }
+
+    /// Observe, plan, execute, until the plan is empty.
+    async fn rounds(
+        &mut self,
+        wanted: &Accepted,
+        resolved: &Resolved,
+        phase: impl Fn() -> Phase + Sync,
+        repairs: bool,
+    ) -> (Outcome, Option<Seen>) {
+        let mut times = Vec::new();
+        for _ in 0..ROUNDS {
+            let observed = match self.rooms.worker.observe(&resolved.wanted).await {
+                Ok(observed) => observed,
+                Err(error) => return (Outcome::Unobservable(error), None),
+            };
+            self.rooms.board.set_engine_reachable(true);
+            let seen = || Seen::of(resolved, &observed, &times);
+            if repairs && let Some(held) = observed.foreign().and_then(plan::hold) {
+                return (Outcome::Held(held), Some(seen()));
+            }
+            let steps = match plan::plan(&resolved.wanted, &observed) {
+                Plan::Steps(steps) if steps.is_empty() => return (Outcome::Agreed, Some(seen())),
+                Plan::Steps(steps) => steps,
+                Plan::Held(held) => return (Outcome::Held(held), Some(seen())),
+                Plan::AwaitingSecrets(what) => {
+                    return (Outcome::AwaitingSecrets(what), Some(seen()));
+                }
+                Plan::Waiting(what) => return (Outcome::Waiting(what), Some(seen())),
+                Plan::Impossible(what) => {
+                    let failure = Failure::new("plan", what.kind, what.reason, self.now());
+                    return (Outcome::Failed(Box::new(failure)), Some(seen()));
+                }
+            };
+            if repairs && self.told.is_none() {
+                let drift = format!("`{}` is needed", steps[0]);
+                self.event(EventKind::Drift, &format!("{}: drift found, {drift}", self.unit));
+                self.told = Some(drift);
+            }
+            tracing::info!(unit = %self.unit, generation = %wanted.generation(), steps = steps.len(), "plan computed");
+            let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+            for (index, step) in steps.iter().enumerate() {
+                if self.superseded(wanted) {
+                    return (Outcome::Superseded, None);
+                }
+                let progress = StepProgress {
+                    text: step.to_string(),
+                    index: u32::try_from(index).unwrap_or(u32::MAX),
+                    total,
+                    started_at: self.now(),
+                };
+                let base = self.status(
+                    wanted,
+                    Phase::Pending,
+                    Some(&Seen::of(resolved, &observed, &times)),
+                );
+                let converging = matches!(phase(), Phase::Converging(_));
+                let show = |text: String| {
+                    let step = StepProgress { text, ..progress.clone() };
+                    let phase = if converging { Phase::Converging(Some(step)) } else { phase() };
+                    self.rooms.board.post(Status { phase, ..base.clone() });
+                };
+                show(progress.text.clone());
+                let began = Instant::now();
+                let more = |detail: String| show(format!("{}: {detail}", progress.text));
+                let context = StepContext {
+                    wanted: &resolved.wanted,
+                    secrets: &resolved.secrets,
+                    progress: &more,
+                };
+                let result = self.rooms.worker.run(step, &context).await;
+                if times.len() < STEP_TIMES {
+                    times.push((progress.text.clone(), began.elapsed()));
+                }
+                tracing::info!(unit = %self.unit, step = %progress.text, elapsed_ms = began.elapsed().as_millis() as u64, ok = result.is_ok(), "step");
+                if let Err(failure) = result {
+                    return (Outcome::Failed(failure), Some(Seen::of(resolved, &observed, &times)));
+                }
+            }
+        }
+        let reason =
+            "what is there does not come to agree with what is wanted; see the agent's log";
+        let failure = Failure::new("plan", FailureKind::Other, reason, self.now());
+        (Outcome::Failed(Box::new(failure)), None)
+    }
+
+    fn superseded(&self, wanted: &Accepted) -> bool {
+        self.shutdown.is_cancelled()
+            || self
+                .rooms
+                .ledger
+                .known(&self.unit)
+                .wanted
+                .as_ref()
+                .is_none_or(|newest| newest != wanted)
+    }
+
+    /// Tells of what stands in the way of something that is not a new generation's failure.
+    fn report_trouble(
+        &mut self,
+        wanted: &Accepted,
+        outcome: Outcome,
+        observed: Option<Seen>,
+    ) -> Next {
+        match outcome {
+            Outcome::Agreed | Outcome::Superseded => Next::Again,
+            Outcome::Held(held) => {
+                if let Some(app) = self.unit.app().cloned() {
+                    if self.rooms.ledger.held(&app).is_none() {
+                        self.event(EventKind::Held, &format!("{app}: on hold, {held}"));
+                    }
+                    if self.rooms.ledger.hold(&app, held.clone()).is_err() {
+                        return Next::Retry;
+                    }
+                }
+                self.post(wanted, Phase::Held(held), observed.as_ref());
+                Next::Idle
+            }
+            Outcome::AwaitingSecrets(what) => {
+                self.post(wanted, Phase::AwaitingSecrets(what), observed.as_ref());
+                Next::Idle
+            }
+            Outcome::Waiting(what) => {
+                self.post(wanted, Phase::AwaitingCondition(what.reason), observed.as_ref());
+                Next::Retry
+            }
+            Outcome::Failed(failure) => {
+                tracing::warn!(unit = %self.unit, step = %failure.step, reason = %failure.reason, "repair failed; it is tried again");
+                let mut status = self.status(wanted, Phase::Converging(None), observed.as_ref());
+                status
+                    .warnings
+                    .push(format!("repair failed at `{}`: {}", failure.step, failure.reason));
+                self.rooms.board.post(status);
+                Next::Retry
+            }
+            Outcome::Unobservable(error) => self.unobservable(wanted, error),
+        }
+    }
+
+    fn unresolved(&mut self, wanted: &Accepted, error: &ResolveError) -> Next {
+        self.post(wanted, Phase::AwaitingCondition(error.to_string()), None);
+        Next::Retry
+    }
+
+    /// Nothing may be concluded: what was said before stays, with a warning.
+    fn unobservable(&mut self, wanted: &Accepted, error: ObserveError) -> Next {
+        let text = crate::session::chain(&error);
+        if matches!(error, ObserveError::Unsupported) {
+            let failure = Failure::new("plan", FailureKind::Unsupported, text, self.now());
+            return self.fail(wanted, failure);
+        }
+        if matches!(error, ObserveError::Layout(_))
+            && self.rooms.ledger.known(&self.unit).settled.as_ref() != Some(wanted)
+        {
+            let failure = Failure::new("observe", FailureKind::Other, text, self.now());
+            return self.fail(wanted, failure);
+        }
+        tracing::warn!(unit = %self.unit, error = %text, "the unit could not be observed");
+        self.rooms.board.set_engine_reachable(
+            self.rooms.board.engine_reachable() && !matches!(error, ObserveError::Engine(_)),
+        );
+        let mut status = match self.rooms.board.get(&self.unit) {
+            Some(status) if status.generation == wanted.generation() => {
+                Arc::unwrap_or_clone(status)
+            }
+            _ => self.status(wanted, Phase::Pending, None),
+        };
+        status.warnings = vec![text];
+        self.rooms.board.post(status);
+        Next::Retry
+    }
+
+    fn event(&self, kind: EventKind, text: &str) {
+        tracing::info!(unit = %self.unit, "{text}");
+        if let Err(error) = self.rooms.events.push(self.now(), Some(&self.unit), kind, text) {
+            tracing::error!(%error, "an event could not be kept");
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.rooms.clock.now()
+    }
+
+    fn post(&self, wanted: &Accepted, phase: Phase, seen: Option<&Seen>) {
+        self.rooms.board.post(self.status(wanted, phase, seen));
+    }
+
+    fn status(&self, wanted: &Accepted, phase: Phase, seen: Option<&Seen>) -> Status {
+        let unit: Unit = self.unit.clone();
+        let settled = self.rooms.ledger.known(&unit).settled.map(|s| s.generation());
+        let before = self.rooms.board.get(&unit);
+        let seen = seen.cloned().unwrap_or_else(|| Seen {
+            serving: before.as_ref().map(|b| b.serving.clone()).unwrap_or_default(),
+            staged_digest: None,
+            maintenance: before.as_ref().is_some_and(|b| b.maintenance),
+            step_times: Vec::new(),
+        });
+        // Times of the steps that brought a generation about stay with it.
+        let step_times = match before {
+            Some(before)
+                if seen.step_times.is_empty() && before.generation == wanted.generation() =>
+            {
+                before.step_times.clone()
+            }
+            _ => seen.step_times,
+        };
+        Status {
+            unit,
+            generation: wanted.generation(),
+            phase,
+            serving: seen.serving,
+            staged_digest: seen.staged_digest,
+            observed_at: self.now(),
+            settled,
+            warnings: Vec::new(),
+            maintenance: seen.maintenance,
+            step_times,
+        }
+    }
+}
+
+/// What a status tells of an observation.
+#[derive(Clone)]
+struct Seen {
+    serving: Vec<dhow_proto::model::status::Serving>,
+    staged_digest: Option<dhow_proto::model::ImageDigest>,
+    maintenance: bool,
+    step_times: Vec<(String, Duration)>,
+}
+
+impl Seen {
+    fn of(resolved: &Resolved, observed: &Observed, times: &[(String, Duration)]) -> Self {
+        Self {
+            serving: plan::serving(&resolved.wanted, observed),
+            staged_digest: plan::staged_digest(&resolved.wanted, observed),
+            maintenance: plan::is_maintenance(&resolved.wanted, observed),
+            step_times: times.to_vec(),
+        }
+    }
+}

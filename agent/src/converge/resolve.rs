@@ -1,0 +1,113 @@
+//! Gathers what an intent names: documents, files, opened secrets.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use dhow_proto::model::intent::{Desired, Intent};
+use dhow_proto::model::secrets::{SealedSecrets, Secrets};
+use dhow_proto::model::{BlobDigest, BlobRef};
+use dhow_proto::seal::Binding;
+
+use super::Rooms;
+use crate::execute::OpenedSecrets;
+use crate::plan::{Bundle, Bundles, Wanted, WantedError};
+use crate::session::FetchError;
+
+/// What is wanted, ready to be planned, with the secrets beside it.
+pub(super) struct Resolved {
+    pub(super) wanted: Wanted,
+    pub(super) secrets: OpenedSecrets,
+}
+
+/// Why an intent could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ResolveError {
+    /// May come right by itself.
+    #[error("{0}")]
+    Later(String),
+    /// Never for this generation.
+    #[error("{0}")]
+    Never(String),
+}
+
+impl Rooms {
+    /// Fetches, reads and opens what an intent names.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`].
+    pub(super) async fn resolve(&self, intent: &Intent) -> Result<Resolved, ResolveError> {
+        let mut blobs: BTreeMap<BlobDigest, Bytes> = BTreeMap::new();
+        for blob in Wanted::blobs(intent) {
+            blobs.insert(blob.digest, self.blob(blob).await?);
+        }
+        let (bundles, secrets) = self.open(intent).await?;
+        let wanted = Wanted::new(intent.clone(), bundles, &blobs).map_err(|error| match error {
+            WantedError::Missing(_) => ResolveError::Later(error.to_string()),
+            WantedError::Document(_) => ResolveError::Never(format!(
+                "this agent does not understand the intent ({error}); upgrade it"
+            )),
+        })?;
+        Ok(Resolved { wanted, secrets })
+    }
+
+    async fn blob(&self, blob: BlobRef) -> Result<Bytes, ResolveError> {
+        self.source.fetch(blob).await.map_err(|error| match error {
+            FetchError::TooLarge(_) => {
+                ResolveError::Never(format!("blob {} cannot be had: {error}", blob.digest))
+            }
+            FetchError::Offline
+            | FetchError::Refused(_)
+            | FetchError::Broken(_)
+            | FetchError::Keep(_) => {
+                ResolveError::Later(format!("blob {} cannot be had: {error}", blob.digest))
+            }
+        })
+    }
+
+    async fn open(&self, intent: &Intent) -> Result<(Bundles, OpenedSecrets), ResolveError> {
+        let (mut bundles, mut opened) = (Bundles::default(), OpenedSecrets::default());
+        match &intent.desired {
+            Desired::Role(role) => {
+                (bundles.env, opened.env) = self.open_one(role.env.as_ref()).await?
+            }
+            Desired::Proxy(proxy) => {
+                let sealed = proxy.registry.as_ref().map(|r| &r.sealed);
+                (bundles.registry, opened.registry) = self.open_one(sealed).await?;
+            }
+            Desired::App(app) => {
+                let login = app.staged.as_ref().and_then(|s| s.registry.as_ref());
+                (bundles.registry, opened.registry) =
+                    self.open_one(login.map(|r| &r.sealed)).await?;
+                for role in app.prepare.iter().flat_map(|p| &p.roles) {
+                    let (bundle, secrets) = self.open_one(role.tls.as_ref()).await?;
+                    bundles.tls.insert(role.role.clone(), bundle);
+                    if let Some(secrets) = secrets {
+                        opened.tls.insert(role.role.clone(), secrets);
+                    }
+                }
+            }
+            Desired::Accessory(_)
+            | Desired::Agent(_)
+            | Desired::Task(_)
+            | Desired::Absent(_)
+            | Desired::Settle { .. } => {}
+        }
+        Ok((bundles, opened))
+    }
+
+    async fn open_one(
+        &self,
+        sealed: Option<&SealedSecrets>,
+    ) -> Result<(Bundle, Option<Secrets>), ResolveError> {
+        let Some(sealed) = sealed else { return Ok((Bundle::None, None)) };
+        let ciphertext = self.blob(sealed.ciphertext).await?;
+        let binding = Binding { host: &self.host, unit: &sealed.unit, purpose: sealed.purpose };
+        Ok(match self.host_key.open(&ciphertext, &sealed.key, &binding) {
+            Ok(secrets) => (Bundle::Opened, Some(secrets)),
+            Err(error) => {
+                (Bundle::Locked(format!("{} secrets: {error}", sealed.purpose.as_str())), None)
+            }
+        })
+    }
+}

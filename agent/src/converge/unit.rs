@@ -1,0 +1,118 @@
+//! The loop of one unit: passes, and what to wait for between them.
+
+use std::time::Duration;
+
+use dhow_proto::model::{BlobDigest, Generation, Unit};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::pass::Next;
+use super::{Rooms, Wake};
+
+/// Time between looks where nothing is known to have changed: catches drift that no event announced.
+const RESYNC: Duration = Duration::from_secs(60);
+/// First and longest wait after something that may come right by itself.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(20);
+
+/// What a ledger must show anew for a unit to be looked at again.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    wanted: Option<BlobDigest>,
+    settled: Option<BlobDigest>,
+    held: bool,
+    after: Vec<Option<Generation>>,
+}
+
+/// One unit's loop.
+pub(super) struct UnitLoop {
+    pub(super) rooms: Rooms,
+    pub(super) unit: Unit,
+    pub(super) shutdown: CancellationToken,
+    /// Since when a new generation waits for something outside the unit.
+    pub(super) waiting_since: Option<Instant>,
+    /// What the last drift event told, so that it is told once.
+    pub(super) told: Option<String>,
+    wake: watch::Receiver<Wake>,
+    failures: u32,
+}
+
+impl UnitLoop {
+    pub(super) fn new(
+        rooms: Rooms,
+        unit: Unit,
+        wake: watch::Receiver<Wake>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { rooms, unit, shutdown, waiting_since: None, told: None, wake, failures: 0 }
+    }
+
+    /// Runs until shutdown.
+    pub(super) async fn run(mut self) {
+        let mut changes = self.rooms.ledger.changes();
+        let mut online = self.rooms.source.online();
+        loop {
+            changes.mark_unchanged();
+            let seen = self.seen();
+            let next = self.pass().await;
+            if self.shutdown.is_cancelled() {
+                return;
+            }
+            let wait = match next {
+                Next::Again => continue,
+                Next::Idle => {
+                    self.failures = 0;
+                    RESYNC
+                }
+                Next::Retry => {
+                    self.failures = (self.failures + 1).min(10);
+                    (RETRY * 2u32.saturating_pow(self.failures - 1)).min(RETRY_MAX)
+                }
+            };
+            let deadline = Instant::now() + wait;
+            loop {
+                tokio::select! {
+                    () = self.shutdown.cancelled() => return,
+                    // Cancel-safe: an unseen change stays unseen.
+                    changed = changes.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        if self.seen() != seen {
+                            break;
+                        }
+                    }
+                    changed = self.wake.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        let concerned = self.wake.borrow_and_update().concerns(&self.unit);
+                        if concerned {
+                            break;
+                        }
+                    }
+                    // Blobs may be had again.
+                    changed = online.changed(), if wait < RESYNC => {
+                        if changed.is_err() || *online.borrow_and_update() {
+                            break;
+                        }
+                    }
+                    () = tokio::time::sleep_until(deadline) => break,
+                }
+            }
+        }
+    }
+
+    fn seen(&self) -> Seen {
+        let ledger = &self.rooms.ledger;
+        let known = ledger.known(&self.unit);
+        let after = known.wanted.iter().flat_map(|w| &w.intent.after);
+        Seen {
+            after: after.map(|a| ledger.known(&a.unit).settled.map(|s| s.generation())).collect(),
+            wanted: known.wanted.map(|w| w.digest),
+            settled: known.settled.map(|s| s.digest),
+            held: self.unit.app().is_some_and(|app| ledger.held(app).is_some()),
+        }
+    }
+}
