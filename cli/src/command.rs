@@ -1,6 +1,7 @@
 //! The command line: one file a command, thin: read, ask, print.
 
 pub mod app;
+pub mod config;
 pub mod deploy;
 pub mod docs;
 pub mod host;
@@ -127,6 +128,8 @@ pub enum Command {
     /// Rollouts of the app
     #[command(subcommand)]
     Rollout(rollout::Rollout),
+    /// Print the config as it is understood, check it, or print its schema
+    Config(config::Args),
     /// Log in to a controller
     Login(login::Args),
     /// Hosts of the controller
@@ -158,6 +161,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::App(app) => app::run(globals, app).await,
         Command::Status(args) => status::run(globals, &args).await,
         Command::Rollout(rollout) => rollout::run(globals, rollout).await,
+        Command::Config(args) => config::run(globals, &args),
         Command::Login(args) => login::run(globals, &args).await,
         Command::Host(host) => host::run(globals, host).await,
         Command::Init(args) => {

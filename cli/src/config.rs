@@ -12,6 +12,7 @@
 
 pub mod compile;
 pub mod diagnostic;
+pub mod kamal_output;
 pub mod load;
 mod merge;
 pub mod model;

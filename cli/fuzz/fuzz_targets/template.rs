@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let project = Project { base: b"", destination: b"" };
-    let rendered = template::render(text, 0, &project);
+    let rendered = template::render(text, 0, &[], &project);
     if !text.contains("<%") && !text.contains('%') {
         let rendered = rendered.expect("text without tags is no template");
         assert_eq!(rendered.text, text);

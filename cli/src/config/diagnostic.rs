@@ -75,6 +75,8 @@ pub enum ErrorClass {
     Runtime,
     /// The text is no YAML.
     Syntax,
+    /// An alias without its anchor.
+    Anchor,
 }
 
 impl ErrorClass {
@@ -86,6 +88,7 @@ impl ErrorClass {
             Self::Argument => "ArgumentError",
             Self::Runtime => "RuntimeError",
             Self::Syntax => "Psych::SyntaxError",
+            Self::Anchor => "Psych::AnchorNotDefined",
         }
     }
 }
@@ -105,6 +108,8 @@ pub struct Diagnostic {
     pub path: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Kamal's message where it is not [`Self::message`].
+    pub kamal: Option<String>,
 }
 
 impl Diagnostic {
@@ -118,6 +123,7 @@ impl Diagnostic {
             span: None,
             path: String::new(),
             hint: None,
+            kamal: None,
         }
     }
 
@@ -235,7 +241,8 @@ impl Diagnostics {
     #[must_use]
     pub fn kamal_error(&self, color: bool) -> String {
         let Some(first) = self.list.first() else { return String::new() };
-        let text = format!("ERROR ({}): {}", first.class.as_str(), first.message);
+        let message = first.kamal.as_ref().unwrap_or(&first.message);
+        let text = format!("ERROR ({}): {message}", first.class.as_str());
         if color { format!("  \u{1b}[31m{text}\u{1b}[0m\n") } else { format!("  {text}\n") }
     }
 

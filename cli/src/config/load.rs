@@ -66,9 +66,15 @@ pub fn load(options: &LoadOptions, outside: &dyn Outside) -> Result<Loaded, Diag
     if let Some(destination) = &options.destination {
         files.push(destination_file(&base, destination));
     }
+    // Kamal puts the destination into the environment before it renders the files.
+    let env: Vec<(String, String)> = options
+        .destination
+        .iter()
+        .map(|destination| ("KAMAL_DESTINATION".to_owned(), destination.clone()))
+        .collect();
     let mut root = Map::default();
     for path in files {
-        match read_file(&path, &mut sources, &mut surprises, outside) {
+        match read_file(&path, &env, &mut sources, &mut surprises, outside) {
             Ok(map) => deep_merge(&mut root, &map),
             Err(problem) => return Err(Diagnostics::one(*problem, sources)),
         }
@@ -108,17 +114,25 @@ fn surprises_as_warnings(surprises: Vec<Surprise>, expected: &[Span]) -> Vec<Dia
 
 fn read_file(
     path: &Path,
+    env: &[(String, String)],
     sources: &mut Sources,
     surprises: &mut Vec<Surprise>,
     outside: &dyn Outside,
 ) -> Result<Map, Box<Diagnostic>> {
     let text = read_text(path, outside)?;
+    let by_ruby = text.contains("<%") && outside.var("DHOW_ERB").as_deref() == Some("ruby");
+    let text = if by_ruby { render_by_ruby(path, env, outside)? } else { text };
     let file = sources.add(path.display().to_string(), text.clone());
-    let rendered = template::render(&text, file, outside)?;
+    let rendered = if by_ruby {
+        // Places then refer to what Ruby made of the file.
+        template::Rendered { text, ..template::Rendered::default() }
+    } else {
+        template::render(&text, file, env, outside)?
+    };
     let (root, found) = yaml::read(&rendered.text, file, &rendered.map).map_err(|error| {
-        Box::new(
-            Diagnostic::new(Code::Syntax, error.message).class(ErrorClass::Syntax).at(error.span),
-        )
+        let class = if error.is_alias { ErrorClass::Anchor } else { ErrorClass::Syntax };
+        let problem = Diagnostic::new(Code::Syntax, error.message).class(class).at(error.span);
+        Box::new(Diagnostic { kamal: error.psych, ..problem })
     })?;
     surprises.extend(found);
     let start = Span { file, start: 0, end: 0 };
@@ -132,6 +146,31 @@ fn read_file(
             let message = format!("{} should be a hash", path.display());
             Err(Box::new(Diagnostic::new(Code::WrongType, message).at(start)))
         }
+    }
+}
+
+/// Lets a local Ruby render the file, as Kamal does; for templates outside the subset.
+fn render_by_ruby(
+    path: &Path,
+    env: &[(String, String)],
+    outside: &dyn Outside,
+) -> Result<String, Box<Diagnostic>> {
+    let absolute = clean(&outside.current_dir().join(path));
+    let failed = |cause: String| {
+        let message = format!("{} could not be rendered by ruby: {cause}", absolute.display());
+        Box::new(Diagnostic::new(Code::Template, message).class(ErrorClass::Runtime))
+    };
+    let script = "print ERB.new(File.read(ENV.fetch(\"DHOW_ERB_FILE\")), trim_mode: \"-\").result";
+    let mut env = env.to_vec();
+    env.push(("DHOW_ERB_FILE".into(), absolute.display().to_string()));
+    let output = outside
+        .shell(&format!("ruby -rerb -e '{script}'"), &env)
+        .map_err(|error| failed(error.to_string()))?;
+    match (output.status, String::from_utf8(output.stdout)) {
+        (Some(0), Ok(text)) => Ok(text),
+        (Some(127), _) => Err(failed("there is no `ruby`".into())),
+        (Some(0), Err(_)) => Err(failed("the result is not UTF-8 text".into())),
+        (status, _) => Err(failed(format!("it ended with status {status:?}"))),
     }
 }
 

@@ -185,6 +185,11 @@ pub(crate) mod fake {
             self
         }
 
+        pub(crate) fn with_command(mut self, command: &str, output: &str) -> Self {
+            self.commands.insert(command.into(), output.into());
+            self
+        }
+
         pub(crate) fn with_git(mut self, args: &str, output: &str) -> Self {
             self.git.insert(args.into(), output.into());
             self

@@ -1,8 +1,23 @@
-//! The subset of ERB that `deploy.yml` files use, without Ruby.
+//! The subset of ERB that `deploy.yml` files use, evaluated without Ruby.
+//!
+//! In: a template. Out: its text, and which byte of it came from where, so that errors in the YAML
+//! still point into the file. Always true: nothing is run but the commands the file itself names,
+//! and a construct outside the subset is an error at its place, never a guess.
+//!
+//! The subset: `ENV["X"]`, `ENV.fetch`, strings with interpolation, backticks and `%x()`, numbers,
+//! lists, a handful of methods, `||`, `&&`, `!`, `==`, `!=`, `?:`, variables, `if`, `unless`,
+//! `elsif`, `else`, `end`, `require` (ignored), comments and the trim mode `-`.
 
-use super::diagnostic::Diagnostic;
+mod eval;
+mod expr;
+mod scan;
+
+use super::diagnostic::{Code, Diagnostic};
 use super::outside::Outside;
-use super::yaml::SourceMap;
+use super::yaml::{SourceMap, Span};
+use eval::{Evaluator, Value};
+use expr::{Problem, Statement};
+use scan::{Piece, Tag};
 
 /// A template's result, and which byte came from where.
 #[derive(Clone, Debug, Default)]
@@ -13,11 +28,159 @@ pub struct Rendered {
     pub map: SourceMap,
 }
 
-/// Renders the text of file number `file`.
+/// More text than this is not a config; a command may print anything.
+const MAX_RENDERED: usize = 16 << 20;
+
+/// Renders the text of file number `file`. `env` comes before the environment: it holds
+/// `KAMAL_DESTINATION`, or an accessory's variables.
 ///
 /// # Errors
 ///
 /// The construct that is not supported, or the command that failed, at its place.
-pub fn render(text: &str, _file: u16, _outside: &dyn Outside) -> Result<Rendered, Box<Diagnostic>> {
-    Ok(Rendered { text: text.to_owned(), map: SourceMap::default() })
+pub fn render(
+    text: &str,
+    file: u16,
+    env: &[(String, String)],
+    outside: &dyn Outside,
+) -> Result<Rendered, Box<Diagnostic>> {
+    if !text.contains("<%") {
+        return Ok(Rendered { text: text.to_owned(), map: SourceMap::default() });
+    }
+    let failed = |problem: Problem| {
+        let at = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        let span = Span { file, start: at(problem.start), end: at(problem.end) };
+        let hint = problem.hint.unwrap_or_else(|| RUBY_HINT.to_owned());
+        Box::new(Diagnostic::new(Code::Template, problem.message).at(span).hint(hint))
+    };
+    let pieces = scan::scan(text).map_err(&failed)?;
+    let mut renderer = Renderer {
+        out: Rendered::default(),
+        evaluator: Evaluator::new(env, outside),
+        branches: Vec::new(),
+    };
+    for piece in &pieces {
+        renderer.piece(piece).map_err(&failed)?;
+    }
+    match renderer.branches.first() {
+        Some(branch) => {
+            Err(failed(Problem::new("this `if` has no `end`", branch.start, branch.start + 2)))
+        }
+        None => Ok(renderer.out),
+    }
 }
+
+/// What to do about anything outside the subset.
+const RUBY_HINT: &str = "take the value from an environment variable, `<%= ENV[\"X\"] %>`, or set DHOW_ERB=ruby to let a local Ruby render the file";
+
+/// An open `if` or `unless`.
+struct Branch {
+    /// Where it began.
+    start: usize,
+    /// Whether the part at hand is written.
+    active: bool,
+    /// Whether some part was, so that `else` is not.
+    taken: bool,
+}
+
+struct Renderer<'a> {
+    out: Rendered,
+    evaluator: Evaluator<'a>,
+    branches: Vec<Branch>,
+}
+
+impl Renderer<'_> {
+    fn active(&self) -> bool {
+        self.branches.iter().all(|branch| branch.active)
+    }
+
+    fn write(&mut self, text: &str, source: usize, copied: bool) -> Result<(), Problem> {
+        if self.out.text.len() + text.len() > MAX_RENDERED {
+            return Err(Problem::new("the rendered file is too large", source, source + 1));
+        }
+        let place = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        self.out.map.pieces.push((place(self.out.text.len()), place(source), copied));
+        self.out.text.push_str(text);
+        Ok(())
+    }
+
+    fn piece(&mut self, piece: &Piece<'_>) -> Result<(), Problem> {
+        match piece {
+            Piece::Text { text, start } => {
+                if self.active() {
+                    self.write(text, *start, true)?;
+                }
+                Ok(())
+            }
+            Piece::Tag(tag) => {
+                let result = self.tag(tag);
+                // ERB in a YAML comment never fails: nothing of it can reach the config.
+                if tag.in_comment { Ok(()) } else { result }
+            }
+        }
+    }
+
+    fn tag(&mut self, tag: &Tag<'_>) -> Result<(), Problem> {
+        let statements = expr::parse(tag.code, tag.code_start)?;
+        if tag.output {
+            if !self.active() || tag.in_comment {
+                return Ok(());
+            }
+            let mut last = Value::Nil;
+            for statement in &statements {
+                last = self.evaluator.run(statement)?;
+            }
+            return self.write(&last.to_text(), tag.start, false);
+        }
+        for statement in &statements {
+            self.statement(statement, tag)?;
+        }
+        Ok(())
+    }
+
+    fn statement(&mut self, statement: &Statement, tag: &Tag<'_>) -> Result<(), Problem> {
+        let stray = |word: &str| Problem::new(format!("`{word}` without `if`"), tag.start, tag.end);
+        match statement {
+            Statement::If { condition, negated } => {
+                let outer = self.active();
+                let holds = outer && self.evaluator.value(condition)?.truthy() != *negated;
+                // Inside a part that is not written nothing is evaluated, and no `else` is taken.
+                self.branches.push(Branch {
+                    start: tag.start,
+                    active: holds,
+                    taken: holds || !outer,
+                });
+                Ok(())
+            }
+            Statement::Elsif(condition) => {
+                let branch = self.branches.last_mut().ok_or_else(|| stray("elsif"))?;
+                if branch.taken {
+                    branch.active = false;
+                    return Ok(());
+                }
+                let holds = self.evaluator.value(condition)?.truthy();
+                branch.active = holds;
+                branch.taken = holds;
+                Ok(())
+            }
+            Statement::Else => {
+                let branch = self.branches.last_mut().ok_or_else(|| stray("else"))?;
+                branch.active = !branch.taken;
+                branch.taken = true;
+                Ok(())
+            }
+            Statement::End => {
+                self.branches.pop().ok_or_else(|| stray("end"))?;
+                Ok(())
+            }
+            Statement::Assign { .. } | Statement::Expression(_) | Statement::Require => {
+                if self.active() && !tag.in_comment {
+                    self.evaluator.run(statement)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,10 @@ pub const MAX_NODES: usize = 200_000;
 pub struct ReadError {
     /// What is wrong.
     pub message: String,
-    /// Libyaml's own words (context and problem), which Psych's messages are made of.
-    pub context: Option<String>,
+    /// Psych's message, where Psych has one.
+    pub psych: Option<String>,
+    /// Whether an alias has no anchor; another error class for Ruby.
+    pub is_alias: bool,
     /// Where.
     pub span: Span,
 }
@@ -100,6 +102,7 @@ impl Reader<'_, '_, '_> {
 
     fn next(&mut self) -> Result<Event, ReadError> {
         self.parser.parse().map_err(|error| {
+            let mark = error.context_mark().unwrap_or_default();
             let index = error.problem_mark().map_or(0, |mark| mark.index);
             let start = self.map.source(u32::try_from(index).unwrap_or(u32::MAX));
             let message = match error.context() {
@@ -107,8 +110,13 @@ impl Reader<'_, '_, '_> {
                 None => error.problem().to_owned(),
             };
             ReadError {
+                psych: Some(format!(
+                    "(<unknown>): {message} at line {} column {}",
+                    mark.line + 1,
+                    mark.column + 1
+                )),
+                is_alias: false,
                 message: format!("not valid YAML: {message}"),
-                context: error.context().map(str::to_owned),
                 span: Span { file: self.file, start, end: start.saturating_add(1) },
             }
         })
@@ -131,7 +139,8 @@ impl Reader<'_, '_, '_> {
             message: format!(
                 "the document has more than {MAX_NODES} nodes once aliases are expanded"
             ),
-            context: None,
+            psych: None,
+            is_alias: false,
             span,
         })
     }
@@ -141,7 +150,8 @@ impl Reader<'_, '_, '_> {
         if depth > MAX_DEPTH {
             return Err(ReadError {
                 message: format!("nested more than {MAX_DEPTH} levels deep"),
-                context: None,
+                psych: None,
+                is_alias: false,
                 span,
             });
         }
@@ -153,7 +163,8 @@ impl Reader<'_, '_, '_> {
                 let Some((node, size)) = self.anchors.get(&anchor) else {
                     return Err(ReadError {
                         message: format!("unknown alias: {anchor}"),
-                        context: Some("alias".into()),
+                        psych: Some(format!("An alias referenced an unknown anchor: {anchor}")),
+                        is_alias: true,
                         span,
                     });
                 };
@@ -181,9 +192,12 @@ impl Reader<'_, '_, '_> {
             | EventData::DocumentStart { .. }
             | EventData::DocumentEnd { .. }
             | EventData::SequenceEnd
-            | EventData::MappingEnd => {
-                Err(ReadError { message: "not valid YAML".into(), context: None, span })
-            }
+            | EventData::MappingEnd => Err(ReadError {
+                message: "not valid YAML".into(),
+                psych: None,
+                is_alias: false,
+                span,
+            }),
         }
     }
 
@@ -262,7 +276,8 @@ impl Reader<'_, '_, '_> {
             {
                 return Err(ReadError {
                     message: format!("the tag {tag} is not supported"),
-                    context: None,
+                    psych: None,
+                    is_alias: false,
                     span,
                 });
             }

@@ -1,0 +1,552 @@
+//! Parses the Ruby of tags: a small part of its expressions.
+
+/// What is wrong, and where in the template (bytes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) message: String,
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) hint: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>, start: usize, end: usize) -> Self {
+        Self { message: message.into(), start, end: end.max(start + 1), hint: None }
+    }
+}
+
+/// One statement of a tag.
+#[derive(Debug, PartialEq)]
+pub(super) enum Statement {
+    If {
+        condition: Expr,
+        negated: bool,
+    },
+    Elsif(Expr),
+    Else,
+    End,
+    Assign {
+        name: String,
+        value: Expr,
+    },
+    Expression(Expr),
+    /// `require "…"`: nothing to do.
+    Require,
+}
+
+/// An expression and where it begins.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Expr {
+    pub(super) kind: Kind,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// What it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    Nil,
+    Bool(bool),
+    Int(i64),
+    /// Literal parts and interpolations.
+    Text(Vec<Part>),
+    /// A command for the shell.
+    Command(Vec<Part>),
+    List(Vec<Expr>),
+    Variable(String),
+    /// `ENV[…]`.
+    Env(Box<Expr>),
+    /// `RUBY_VERSION`, `Kamal::Utils`, `ENV`.
+    Constant(String),
+    Call {
+        of: Box<Expr>,
+        method: String,
+        arguments: Vec<Expr>,
+        safe: bool,
+    },
+    Index {
+        of: Box<Expr>,
+        index: Box<Expr>,
+    },
+    Not(Box<Expr>),
+    Binary {
+        operator: &'static str,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    Ternary {
+        condition: Box<Expr>,
+        yes: Box<Expr>,
+        no: Box<Expr>,
+    },
+}
+
+/// A piece of a string.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Part {
+    Literal(String),
+    Value(Expr),
+}
+
+/// Nesting deeper than this is refused.
+const MAX_DEPTH: usize = 50;
+
+/// Parses the code of a tag that begins at byte `offset` of the template.
+pub(super) fn parse(code: &str, offset: usize) -> Result<Vec<Statement>, Problem> {
+    let mut parser = Parser { code, at: 0, offset, depth: 0 };
+    let mut statements = Vec::new();
+    loop {
+        parser.skip_separators();
+        if parser.rest().is_empty() {
+            return Ok(statements);
+        }
+        statements.push(parser.statement()?);
+        parser.skip_spaces();
+        let rest = parser.rest();
+        if !(rest.is_empty() || rest.starts_with([';', '\n', '\r', '#'])) {
+            return Err(parser.unsupported());
+        }
+    }
+}
+
+struct Parser<'a> {
+    code: &'a str,
+    at: usize,
+    offset: usize,
+    depth: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn rest(&self) -> &'a str {
+        &self.code[self.at..]
+    }
+
+    fn place(&self) -> usize {
+        self.offset + self.at
+    }
+
+    fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::new(message, self.place(), self.place() + 1)
+    }
+
+    /// What stands here is Ruby, but not of the subset.
+    fn unsupported(&self) -> Problem {
+        let rest = self.rest();
+        let end = rest.find(['\n', ';']).unwrap_or(rest.len());
+        let shown: String = rest[..end].trim_end().chars().take(40).collect();
+        if shown.is_empty() {
+            return self.problem("the expression ends too early");
+        }
+        let end = self.place() + shown.len();
+        Problem::new(format!("`{shown}` is Ruby that dhow does not evaluate"), self.place(), end)
+    }
+
+    fn skip_spaces(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start_matches([' ', '\t']).len();
+    }
+
+    fn skip_blank(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start().len();
+    }
+
+    fn skip_separators(&mut self) {
+        loop {
+            let trimmed = self.rest().trim_start_matches([' ', '\t', '\n', '\r', ';']);
+            self.at = self.code.len() - trimmed.len();
+            if !trimmed.starts_with('#') {
+                return;
+            }
+            let line = trimmed.find('\n').unwrap_or(trimmed.len());
+            self.at += line;
+        }
+    }
+
+    /// Takes `token` if it stands here.
+    fn take(&mut self, token: &str) -> bool {
+        if self.rest().starts_with(token) {
+            self.at += token.len();
+            return true;
+        }
+        false
+    }
+
+    fn expect(&mut self, token: &str) -> Result<(), Problem> {
+        self.skip_blank();
+        if self.take(token) {
+            Ok(())
+        } else {
+            Err(self.problem(format!("expected `{token}` here")))
+        }
+    }
+
+    fn word(&self) -> &'a str {
+        let rest = self.rest();
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        if rest.starts_with(|c: char| c.is_ascii_digit()) { "" } else { &rest[..end] }
+    }
+
+    fn statement(&mut self) -> Result<Statement, Problem> {
+        let word = self.word();
+        match word {
+            "if" | "unless" | "elsif" => {
+                self.at += word.len();
+                let condition = self.expression()?;
+                self.skip_spaces();
+                if self.word() == "then" {
+                    self.at += "then".len();
+                }
+                Ok(match word {
+                    "elsif" => Statement::Elsif(condition),
+                    _ => Statement::If { condition, negated: word == "unless" },
+                })
+            }
+            "else" => {
+                self.at += word.len();
+                Ok(Statement::Else)
+            }
+            "end" => {
+                self.at += word.len();
+                Ok(Statement::End)
+            }
+            "require" => {
+                self.at += word.len();
+                self.expression()?;
+                Ok(Statement::Require)
+            }
+            _ => self.assignment_or_expression(word),
+        }
+    }
+
+    fn assignment_or_expression(&mut self, word: &str) -> Result<Statement, Problem> {
+        if word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') {
+            let after = self.rest()[word.len()..].trim_start_matches([' ', '\t']);
+            if after.starts_with('=') && !after.starts_with("==") && !after.starts_with("=~") {
+                self.at = self.code.len() - after.len() + 1;
+                let value = self.expression()?;
+                return Ok(Statement::Assign { name: word.to_owned(), value });
+            }
+        }
+        self.expression().map(Statement::Expression)
+    }
+
+    fn expression(&mut self) -> Result<Expr, Problem> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.problem("nested too deeply"));
+        }
+        let condition = self.binary(0)?;
+        self.skip_spaces();
+        let result = if self.rest().starts_with('?') {
+            self.at += 1;
+            let yes = self.expression()?;
+            self.expect(":")?;
+            let no = self.expression()?;
+            let (start, end) = (condition.start, no.end);
+            let kind = Kind::Ternary {
+                condition: Box::new(condition),
+                yes: Box::new(yes),
+                no: Box::new(no),
+            };
+            Expr { kind, start, end }
+        } else {
+            condition
+        };
+        self.depth -= 1;
+        Ok(result)
+    }
+
+    /// Operators from the weakest: `||`, `&&`, `==` and `!=`, `+`.
+    fn binary(&mut self, level: usize) -> Result<Expr, Problem> {
+        const LEVELS: [&[&str]; 4] = [&["||"], &["&&"], &["==", "!="], &["+"]];
+        let Some(operators) = LEVELS.get(level) else { return self.unary() };
+        let mut left = self.binary(level + 1)?;
+        loop {
+            self.skip_spaces();
+            let Some(operator) =
+                operators.iter().find(|operator| self.rest().starts_with(**operator))
+            else {
+                return Ok(left);
+            };
+            self.at += operator.len();
+            self.skip_blank();
+            let right = self.binary(level + 1)?;
+            let (start, end) = (left.start, right.end);
+            let kind = Kind::Binary { operator, left: Box::new(left), right: Box::new(right) };
+            left = Expr { kind, start, end };
+        }
+    }
+
+    fn unary(&mut self) -> Result<Expr, Problem> {
+        self.skip_blank();
+        let start = self.place();
+        if self.rest().starts_with('!') && !self.rest().starts_with("!=") {
+            self.at += 1;
+            self.depth += 1;
+            if self.depth > MAX_DEPTH {
+                return Err(self.problem("nested too deeply"));
+            }
+            let value = self.unary()?;
+            self.depth -= 1;
+            let end = value.end;
+            return Ok(Expr { kind: Kind::Not(Box::new(value)), start, end });
+        }
+        let mut value = self.primary()?;
+        loop {
+            if self.rest().starts_with('[') {
+                self.at += 1;
+                let index = self.expression()?;
+                self.expect("]")?;
+                let kind = match &value.kind {
+                    Kind::Constant(name) if name == "ENV" => Kind::Env(Box::new(index)),
+                    _ => Kind::Index { of: Box::new(value), index: Box::new(index) },
+                };
+                value = Expr { kind, start, end: self.place() };
+                continue;
+            }
+            let safe = self.rest().starts_with("&.");
+            if !(safe || self.is_method_dot()) {
+                return Ok(value);
+            }
+            self.skip_blank();
+            self.at += if safe { 2 } else { 1 };
+            value = self.call(value, safe)?;
+        }
+    }
+
+    /// A dot, also on the next line, but no range.
+    fn is_method_dot(&self) -> bool {
+        let rest = self.rest().trim_start();
+        rest.starts_with('.') && !rest.starts_with("..")
+    }
+
+    fn call(&mut self, of: Expr, safe: bool) -> Result<Expr, Problem> {
+        let start = of.start;
+        let mut method = self.word().to_owned();
+        if method.is_empty() {
+            return Err(self.unsupported());
+        }
+        self.at += method.len();
+        let rest = self.rest();
+        if rest.starts_with('?') || (rest.starts_with('!') && !rest.starts_with("!=")) {
+            method.push_str(&rest[..1]);
+            self.at += 1;
+        }
+        let mut arguments = Vec::new();
+        if self.take("(") {
+            arguments = self.arguments(")")?;
+        }
+        // `ENV.fetch("X") { "default" }`: the block is a default.
+        if method == "fetch" && self.rest().trim_start_matches([' ', '\t']).starts_with('{') {
+            self.skip_spaces();
+            self.at += 1;
+            arguments.push(self.expression()?);
+            self.expect("}")?;
+        }
+        let kind = Kind::Call { of: Box::new(of), method, arguments, safe };
+        Ok(Expr { kind, start, end: self.place() })
+    }
+
+    fn arguments(&mut self, close: &str) -> Result<Vec<Expr>, Problem> {
+        let mut arguments = Vec::new();
+        self.skip_blank();
+        while !self.take(close) {
+            arguments.push(self.expression()?);
+            self.skip_blank();
+            if !self.take(",") {
+                self.expect(close)?;
+                break;
+            }
+            self.skip_blank();
+        }
+        Ok(arguments)
+    }
+
+    fn primary(&mut self) -> Result<Expr, Problem> {
+        let start = self.place();
+        let kind = self.primary_kind()?;
+        Ok(Expr { kind, start, end: self.place() })
+    }
+
+    fn primary_kind(&mut self) -> Result<Kind, Problem> {
+        let rest = self.rest();
+        let Some(first) = rest.chars().next() else { return Err(self.unsupported()) };
+        match first {
+            '"' => {
+                self.at += 1;
+                self.text(None, '"', true).map(Kind::Text)
+            }
+            '\'' => {
+                self.at += 1;
+                self.text(None, '\'', false).map(Kind::Text)
+            }
+            '`' => {
+                self.at += 1;
+                self.text(None, '`', true).map(Kind::Command)
+            }
+            '%' => self.percent(),
+            '(' => {
+                self.at += 1;
+                let inner = self.expression()?;
+                self.expect(")")?;
+                Ok(inner.kind)
+            }
+            '[' => {
+                self.at += 1;
+                self.arguments("]").map(Kind::List)
+            }
+            '0'..='9' | '-' => self.number(),
+            _ => self.name(),
+        }
+    }
+
+    fn number(&mut self) -> Result<Kind, Problem> {
+        let rest = self.rest();
+        let digits = rest.strip_prefix('-').unwrap_or(rest);
+        let end = digits.find(|c: char| !(c.is_ascii_digit() || c == '_')).unwrap_or(digits.len());
+        let length = rest.len() - digits.len() + end;
+        let text = rest[..length].replace('_', "");
+        let number = text.parse().map_err(|_| self.unsupported())?;
+        self.at += length;
+        Ok(Kind::Int(number))
+    }
+
+    fn name(&mut self) -> Result<Kind, Problem> {
+        let word = self.word();
+        match word {
+            "" | "if" | "unless" | "end" | "else" | "elsif" | "do" | "def" | "while" | "case" => {
+                return Err(self.unsupported());
+            }
+            "nil" => {
+                self.at += word.len();
+                return Ok(Kind::Nil);
+            }
+            "true" | "false" => {
+                self.at += word.len();
+                return Ok(Kind::Bool(word == "true"));
+            }
+            _ => {}
+        }
+        if word.starts_with(|c: char| c.is_ascii_uppercase()) {
+            let mut name = String::new();
+            loop {
+                let part = self.word();
+                self.at += part.len();
+                name.push_str(part);
+                if !self.take("::") {
+                    return Ok(Kind::Constant(name));
+                }
+                name.push_str("::");
+            }
+        }
+        let after = &self.rest()[word.len()..];
+        if after.starts_with(['(', '"', '\'', '{', '?', '!'])
+            || after.trim_start().starts_with(['"', '\'', '{'])
+        {
+            return Err(self.unsupported());
+        }
+        self.at += word.len();
+        Ok(Kind::Variable(word.to_owned()))
+    }
+
+    /// `%x(…)`, `%(…)`, `%q(…)`, `%Q(…)`, `%w(…)`, with any brackets.
+    fn percent(&mut self) -> Result<Kind, Problem> {
+        let rest = &self.rest()[1..];
+        let letter = rest.chars().next().filter(|c| matches!(c, 'x' | 'q' | 'Q' | 'w'));
+        let open = rest[letter.map_or(0, char::len_utf8)..].chars().next();
+        let Some((open, close)) = open.and_then(brackets) else { return Err(self.unsupported()) };
+        self.at += 1 + letter.map_or(0, char::len_utf8) + open.len_utf8();
+        let nested = (open != close).then_some(open);
+        let parts = self.text(nested, close, !matches!(letter, Some('q' | 'w')))?;
+        Ok(match letter {
+            Some('x') => Kind::Command(parts),
+            Some('w') => {
+                let words = parts.iter().flat_map(|part| match part {
+                    Part::Literal(text) => text.split_whitespace().collect(),
+                    Part::Value(_) => Vec::new(),
+                });
+                let (start, end) = (self.place(), self.place());
+                let text = |word: &str| Kind::Text(vec![Part::Literal(word.to_owned())]);
+                Kind::List(words.map(|word| Expr { kind: text(word), start, end }).collect())
+            }
+            _ => Kind::Text(parts),
+        })
+    }
+
+    /// The rest of a string up to `close`; `nested` opens a bracket that has to be closed first.
+    fn text(
+        &mut self,
+        nested: Option<char>,
+        close: char,
+        escapes: bool,
+    ) -> Result<Vec<Part>, Problem> {
+        let start = self.place();
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut depth = 0_usize;
+        loop {
+            let Some(c) = self.rest().chars().next() else {
+                return Err(Problem::new(
+                    "this string is not closed",
+                    start.saturating_sub(1),
+                    start,
+                ));
+            };
+            self.at += c.len_utf8();
+            match c {
+                c if c == close && depth == 0 => break,
+                c if c == close => {
+                    depth -= 1;
+                    literal.push(c);
+                }
+                c if Some(c) == nested => {
+                    depth += 1;
+                    literal.push(c);
+                }
+                '\\' => {
+                    let Some(next) = self.rest().chars().next() else { continue };
+                    self.at += next.len_utf8();
+                    literal.push_str(&unescape(next, close, escapes));
+                }
+                '#' if escapes && self.rest().starts_with('{') => {
+                    self.at += 1;
+                    parts.push(Part::Literal(std::mem::take(&mut literal)));
+                    let value = self.expression()?;
+                    self.expect("}")?;
+                    parts.push(Part::Value(value));
+                }
+                c => literal.push(c),
+            }
+        }
+        parts.push(Part::Literal(literal));
+        Ok(parts)
+    }
+}
+
+fn brackets(open: char) -> Option<(char, char)> {
+    match open {
+        '(' => Some(('(', ')')),
+        '[' => Some(('[', ']')),
+        '{' => Some(('{', '}')),
+        '<' => Some(('<', '>')),
+        '|' | '!' | '/' => Some((open, open)),
+        _ => None,
+    }
+}
+
+/// What a backslash and `next` mean in a string that ends with `close`.
+fn unescape(next: char, close: char, escapes: bool) -> String {
+    if !escapes {
+        return if next == close || next == '\\' { next.into() } else { format!("\\{next}") };
+    }
+    match next {
+        'n' => "\n".into(),
+        't' => "\t".into(),
+        'r' => "\r".into(),
+        'e' => "\u{1b}".into(),
+        '0' => "\0".into(),
+        's' => " ".into(),
+        '\n' => String::new(),
+        other => other.into(),
+    }
+}

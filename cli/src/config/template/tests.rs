@@ -1,0 +1,106 @@
+//! Templates as people write them.
+
+use super::super::outside::fake::FakeOutside;
+use super::*;
+
+fn outside() -> FakeOutside {
+    FakeOutside::default()
+        .with_var("X", "value")
+        .with_var("LIST", "a,b,,")
+        .with_command("git rev-parse HEAD", "abc\n")
+        .with_command("docker info --format '{{.Architecture}}'", "x86_64\n")
+}
+
+fn rendered(text: &str) -> String {
+    render(text, 0, &[("KAMAL_DESTINATION".into(), "staging".into())], &outside())
+        .unwrap_or_else(|problem| panic!("{text}: {problem:?}"))
+        .text
+}
+
+fn refused(text: &str) -> Diagnostic {
+    *render(text, 0, &[], &outside()).unwrap_err()
+}
+
+#[test]
+fn values_come_from_environment_strings_and_commands() {
+    for (template, text) in [
+        ("a: <%= ENV[\"X\"] %>", "a: value"),
+        ("a: <%= ENV['NONE'] %>", "a: "),
+        ("<%= ENV.fetch(\"X\") %>", "value"),
+        ("<%= ENV.fetch('NONE', \"d\") %>", "d"),
+        ("<%= ENV.fetch('NONE') { \"d\" } %>", "d"),
+        ("<%= ENV['NONE'] || 'd' %>", "d"),
+        ("<%= ENV['NONE'].presence || 'd' %>", "d"),
+        ("<%= ENV['X'] == 'value' ? 1 : 2 %>", "1"),
+        ("<%= ENV['X'].nil? ? 1 : 2 %>", "2"),
+        ("<%= \"a-#{ENV['X'].upcase}-b\" %>", "a-VALUE-b"),
+        ("<%= 'a#{b}' %>", "a#{b}"),
+        ("<%= `git rev-parse HEAD`.strip %>", "abc"),
+        ("<%= %x(git rev-parse HEAD).chomp %>", "abc"),
+        ("<%= %x[git rev-parse HEAD] %>", "abc\n"),
+        ("<%= ENV['LIST'].split(\",\") %>", "[\"a\", \"b\"]"),
+        ("<%= '12x'.to_i %>", "12"),
+        ("<%= RUBY_ENGINE %>", "ruby"),
+        ("<%= Kamal::Utils.docker_arch %>", "amd64"),
+        ("<%= ENV['KAMAL_DESTINATION'] %>", "staging"),
+        ("<% host = 'h' %><%= host %>", "h"),
+        ("<%= ENV['NONE']&.upcase %>", ""),
+        ("<%= !ENV['NONE'] && 'yes' %>", "yes"),
+        ("<%= ('a' + 'b') %>", "ab"),
+        ("<%= %w[a b][1] %>", "b"),
+        ("<%% literal %>", "<% literal %>"),
+        ("<% require 'json' -%>\na", "a"),
+        ("<%# anything at all ( %>a", "a"),
+    ] {
+        assert_eq!(rendered(template), text, "{template}");
+    }
+}
+
+#[test]
+fn branches_write_one_part() {
+    let template =
+        "<% if ENV['X'] == 'no' -%>\na\n<% elsif ENV['X'] -%>\nb\n<% else -%>\nc\n<% end -%>\nd\n";
+    assert_eq!(rendered(template), "b\nd\n");
+    assert_eq!(rendered("<% unless ENV['X'] %>a<% else %>b<% end %>"), "b");
+    assert_eq!(rendered("<% if false %><% if true %>a<% else %>b<% end %>c<% end %>d"), "d");
+    assert_eq!(rendered("a\n  <%- if true -%>\nb\n  <%- end -%>\n"), "a\nb\n");
+}
+
+#[test]
+fn a_yaml_comment_never_fails() {
+    assert_eq!(rendered("a: 1 # <%= foo.bar { |x| x } %>\n"), "a: 1 # \n");
+    assert_eq!(rendered("# <%= `rm -rf /` %>\nb"), "# \nb");
+}
+
+#[test]
+fn anything_else_is_an_error_at_its_place() {
+    let problem = refused("retain: <%= [1, 2].sum %>\n");
+    assert_eq!(problem.message, "`.sum` is Ruby that dhow does not evaluate");
+    assert_eq!((problem.span.unwrap().start, problem.span.unwrap().end), (12, 22));
+    assert!(problem.hint.unwrap().contains("DHOW_ERB=ruby"));
+    for (template, message) in [
+        ("<%= File.read('x') %>", "`File.read` is Ruby that dhow does not evaluate"),
+        ("<%= ENV.fetch('NONE') %>", "the environment variable NONE is not set"),
+        ("<%= ENV['NONE'].upcase %>", "`.upcase` of nothing (nil)"),
+        ("<% hosts.each do |host| %>", "`do |host|` is Ruby that dhow does not evaluate"),
+        ("<%= foo %>", "`foo` is Ruby that dhow does not evaluate"),
+        ("<%= 'a %>", "this string is not closed"),
+        ("<%= ENV['X'", "this `<%` has no `%>`"),
+        ("<% if true %>", "this `if` has no `end`"),
+        ("<% end %>", "`end` without `if`"),
+        ("<%= `hangs` %>", "the command `hangs` took longer than 60 seconds"),
+    ] {
+        assert_eq!(refused(template).message, message, "{template}");
+    }
+    assert!(refused(&format!("<%= {}1 %>", "(".repeat(10_000))).message.contains("too deeply"));
+    assert!(refused(&format!("<%= {}1 %>", "!".repeat(10_000))).message.contains("too deeply"));
+}
+
+#[test]
+fn places_in_the_result_lead_back_to_the_template() {
+    let out = render("a: <%= ENV['X'] %>\nb: 1\n", 0, &[], &outside()).unwrap();
+    assert_eq!(out.text, "a: value\nb: 1\n");
+    let at = |needle: &str| u32::try_from(out.text.find(needle).unwrap()).unwrap();
+    assert_eq!(out.map.source(at("value") + 2), 3);
+    assert_eq!(out.map.source(at("b:")), 19);
+}
