@@ -17,7 +17,8 @@ const WORKERS: usize = 4;
 
 fn kamal() -> PathBuf {
     let given = std::env::var_os("DHOW_KAMAL").map(PathBuf::from);
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kamal-venv/bin/kamal");
+    let installed =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dhow-setup/venv/bin/kamal");
     let kamal = given.unwrap_or(installed);
     assert!(
         kamal.exists(),

@@ -170,8 +170,6 @@ pub fn state_word(state: wire::RolloutState) -> String {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
-
     use super::*;
 
     #[test]
@@ -188,11 +186,12 @@ mod tests {
                 ..Default::default()
             }),
         };
-        expect![[r#"
-              10.0.0.1: : FAILED at `start shop-web-v2`: the container exited before it was healthy (exit code 3)
-                last log lines of shop-web-v2:
-                  boot
-                  no �[31mdatabase"#]]
-        .assert_eq(&failure(&failed));
+        let lines = [
+            "  10.0.0.1: : FAILED at `start shop-web-v2`: the container exited before it was healthy (exit code 3)",
+            "    last log lines of shop-web-v2:",
+            "      boot",
+            "      no \u{fffd}[31mdatabase",
+        ];
+        assert_eq!(failure(&failed), lines.join("\n"));
     }
 }
