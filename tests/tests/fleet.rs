@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         kamal::a_snapshot_tells_what_changed,
         kamal::real_kamal_sets_up_deploys_executes_rolls_back_and_removes,
         deploy::deploy_deploy_and_rollback_lose_no_request,
+        deploy::every_reading_command_answers,
         deploy::a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on,
         clean::two_fleets_exist_at_once_without_meeting,
         clean::a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing,

@@ -142,6 +142,44 @@ pub(crate) fn deploy_deploy_and_rollback_lose_no_request(shared: &mut Shared) ->
     Ok(())
 }
 
+pub(crate) fn every_reading_command_answers(shared: &mut Shared) -> Result<()> {
+    let fleet = shared.fleet()?;
+    let stage = Stage::set(fleet, "reading", 7445)?;
+    let project = Project::new(fleet, "reader")?;
+    project.deploy_yml(fleet, &two_web_and_a_job(fleet, ""))?;
+    project.push(fleet, &["v1"], |image| image)?;
+    stage.dhow(project.dir(), &["deploy", "-P", "--version", "v1"])?.ok()?;
+    let ask =
+        |args: &[&str]| -> Result<String> { Ok(stage.dhow(project.dir(), args)?.ok()?.stdout) };
+    let host = fleet.host(1).address();
+    for (args, expected) in [
+        (vec!["app", "version"], vec!["v1", &host]),
+        (vec!["app", "details"], vec!["reader-web-v1", "running"]),
+        (vec!["app", "containers"], vec!["reader-job-v1"]),
+        (vec!["app", "images"], vec!["reader", "v1", "latest"]),
+        (vec!["app", "logs", "-n", "5"], vec![&host]),
+        (vec!["status"], vec!["3 of 3 on v1", "role reader/web"]),
+        (vec!["rollout", "list"], vec!["deploy", "v1", "succeeded"]),
+        (vec!["version"], vec!["controller"]),
+    ] {
+        let said = ask(&args)?;
+        for word in expected {
+            ensure!(said.contains(word), "`dhow {}` does not say {word:?}: {said}", args.join(" "));
+        }
+        let mut json = args.clone();
+        json.push("--json");
+        for line in ask(&json)?.lines() {
+            serde_json::from_str::<serde_json::Value>(line)
+                .with_context(|| format!("`dhow {}` prints {line}", json.join(" ")))?;
+        }
+    }
+    let rollouts: serde_json::Value = serde_json::from_str(&ask(&["rollout", "list", "--json"])?)?;
+    let id = rollouts[0]["id"].as_str().context("a rollout has an id")?.to_owned();
+    let shown = ask(&["rollout", "show", &id[..6]])?;
+    ensure!(shown.contains("succeeded") && shown.contains("done"), "{shown}");
+    Ok(())
+}
+
 pub(crate) fn a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on(
     shared: &mut Shared,
 ) -> Result<()> {
