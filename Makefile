@@ -9,10 +9,13 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 # One case or a few: make test-fleet FILTER=kamal
 FILTER ?=
 
-.PHONY: help setup fmt lint unit conformance test-fleet deny advisories test bench fleet-clean
+.PHONY: help build setup fmt lint check unit conformance test-fleet deny advisories test bench fleet-clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+build: ## build dhow, dhow-controller and dhow-agent into target/release
+	cargo build --release -p dhow -p dhow-controller -p dhow-agent
 
 setup: ## install what the tests need (Debian packages, Kamal, cargo tools)
 	@tests/setup/install.sh
@@ -23,6 +26,8 @@ fmt: ## check the format
 lint: ## check the lints, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p dhow-tests --test fleet -- -D warnings
+
+check: fmt lint ## the quick half of `test`
 
 unit: ## run all tests that need neither root nor Docker
 	INSTA_UPDATE=no cargo nextest run --workspace --no-tests=pass -E 'not package(kamal-proxy-stand-in)'
