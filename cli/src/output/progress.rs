@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use dhow_proto::wire;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wire::rollout_event::Kind;
 
 use super::event;
@@ -40,7 +40,9 @@ impl Progress {
             (true, _, _) => Self::Json,
             (false, true, _) => Self::Quiet,
             (false, false, true) => {
-                Self::Live { lines: MultiProgress::new(), hosts: HashMap::new(), style }
+                // Standard output, as that is what was found to be a terminal.
+                let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+                Self::Live { lines, hosts: HashMap::new(), style }
             }
             (false, false, false) => Self::Plain { last: HashMap::new() },
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use dhow_test_images::Behaviour;
-use dhow_tests::fleet::run::{Output, wait_until};
+use dhow_tests::fleet::run::{Output, run, wait_until};
 use dhow_tests::fleet::{Agent, Controller};
 use dhow_tests::load::{self, Kind, Load, LoadReport, LoadSpec};
 use dhow_tests::project::Project;
@@ -140,6 +140,27 @@ pub(crate) fn deploy_deploy_and_rollback_lose_no_request(shared: &mut Shared) ->
         }
     }
     Ok(())
+}
+
+/// Runs dhow as a person does: on a terminal.
+fn on_a_terminal(stage: &Stage<'_>, project: &Project, args: &[&str]) -> Result<String> {
+    let command = stage.controller.cli_command("admin", project.dir())?;
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words =
+        words.map(|w| w.to_string_lossy().into_owned()).chain(args.iter().map(|a| (*a).to_owned()));
+    let line: Vec<String> = words.map(|w| format!("'{w}'")).collect();
+    let mut terminal = std::process::Command::new("script");
+    terminal
+        .args(["-qec", &line.join(" "), "/dev/null"])
+        .current_dir(project.dir())
+        .env("TERM", "xterm");
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    Ok(run(&mut terminal, Duration::from_secs(120))?.ok()?.stdout)
 }
 
 pub(crate) fn every_reading_command_answers(shared: &mut Shared) -> Result<()> {
