@@ -169,7 +169,9 @@ pub(crate) fn every_reading_command_answers(shared: &mut Shared) -> Result<()> {
     let project = Project::new(fleet, "reader")?;
     project.deploy_yml(fleet, &two_web_and_a_job(fleet, ""))?;
     project.push(fleet, &["v1"], |image| image)?;
-    stage.dhow(project.dir(), &["deploy", "-P", "--version", "v1"])?.ok()?;
+    let told = on_a_terminal(&stage, &project, &["deploy", "-P", "--version", "v1"])?;
+    ensure!(told.contains("\u{1b}["), "nothing is redrawn on a terminal: {told:?}");
+    ensure!(told.contains("role reader/web: ") && told.contains("is live on 3 hosts"), "{told:?}");
     let ask =
         |args: &[&str]| -> Result<String> { Ok(stage.dhow(project.dir(), args)?.ok()?.stdout) };
     let host = fleet.host(1).address();
