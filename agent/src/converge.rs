@@ -7,9 +7,11 @@
 
 mod pass;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod unit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,17 +53,37 @@ pub struct Rooms {
     pub clock: Arc<dyn Clock>,
 }
 
-/// What to look at again.
+/// Services counted apart; more only wake each other's units.
+const SERVICES: usize = 1024;
+
+/// What to look at again: counts, as a `watch` keeps the newest value alone and events of other services must not hide
+/// those of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Wake {
-    count: u64,
-    /// None: every unit.
-    service: Option<String>,
+    every_unit: u64,
+    services: BTreeMap<String, u64>,
 }
 
 impl Wake {
-    fn concerns(&self, unit: &Unit) -> bool {
-        let Some(service) = &self.service else { return true };
+    /// Notes an event; none: it is about every unit.
+    fn note(&mut self, service: Option<String>) {
+        match service {
+            Some(service)
+                if self.services.len() < SERVICES || self.services.contains_key(&service) =>
+            {
+                *self.services.entry(service).or_default() += 1;
+            }
+            _ => self.every_unit += 1,
+        }
+    }
+
+    /// Differs from what it was once anything was noted that concerns the unit.
+    fn count(&self, unit: &Unit) -> u64 {
+        let concerning = self.services.iter().filter(|(service, _)| Self::concerns(unit, service));
+        self.every_unit + concerning.map(|(_, count)| count).sum::<u64>()
+    }
+
+    fn concerns(unit: &Unit, service: &str) -> bool {
         match unit {
             Unit::Proxy | Unit::Agent => false,
             Unit::App(app) | Unit::Role(app, _) | Unit::Task { app, .. } => {
@@ -77,23 +99,31 @@ pub async fn run(rooms: Rooms, shutdown: CancellationToken) {
     let (wake, _) = watch::channel(Wake::default());
     let mut changes = rooms.ledger.changes();
     let mut loops: JoinSet<Unit> = JoinSet::new();
-    let mut running: BTreeMap<Unit, ()> = BTreeMap::new();
+    let mut running: BTreeMap<Unit, tokio::task::Id> = BTreeMap::new();
+    let mut broken: BTreeSet<Unit> = BTreeSet::new();
     let listen = listen(&rooms, &wake);
     tokio::pin!(listen);
     loop {
         for unit in rooms.ledger.units() {
-            if running.insert(unit.clone(), ()).is_none() {
-                let one = unit::UnitLoop::new(
-                    rooms.clone(),
-                    unit.clone(),
-                    wake.subscribe(),
-                    shutdown.clone(),
-                );
-                loops.spawn(async move {
-                    one.run().await;
-                    unit
-                });
+            if running.contains_key(&unit) {
+                continue;
             }
+            let one = unit::UnitLoop::new(
+                rooms.clone(),
+                unit.clone(),
+                wake.subscribe(),
+                shutdown.clone(),
+            );
+            let (name, stop) = (unit.clone(), shutdown.clone());
+            // One that broke must not break again and again without a pause.
+            let pause = if broken.remove(&unit) { EVENTS_AGAIN } else { Duration::ZERO };
+            let task = loops.spawn(async move {
+                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+                    one.run().await;
+                }
+                name
+            });
+            running.insert(unit, task.id());
         }
         tokio::select! {
             // Loops end at the next boundary between steps.
@@ -103,9 +133,12 @@ pub async fn run(rooms: Rooms, shutdown: CancellationToken) {
             Some(ended) = loops.join_next() => match ended {
                 Ok(unit) => { running.remove(&unit); }
                 Err(error) => {
-                    tracing::error!(%error, "the loop of a unit broke; all are started anew");
-                    // Which one it was cannot be told: those that run are left alone, the broken one comes back.
-                    running.retain(|unit, ()| rooms.board.get(unit).is_some());
+                    tracing::error!(%error, "the loop of a unit broke; it is started anew");
+                    let its = |(_, id): &(&Unit, &tokio::task::Id)| **id == error.id();
+                    if let Some(unit) = running.iter().find(its).map(|(unit, _)| unit.clone()) {
+                        running.remove(&unit);
+                        broken.insert(unit);
+                    }
                 }
             },
             () = &mut listen => break,
@@ -123,7 +156,7 @@ async fn listen(rooms: &Rooms, wake: &watch::Sender<Wake>) {
                 Ok(event) => {
                     rooms.board.set_engine_reachable(true);
                     if let Some(service) = concerns(&event) {
-                        wake.send_modify(|w| *w = Wake { count: w.count.wrapping_add(1), service });
+                        wake.send_modify(|w| w.note(service));
                     }
                 }
                 Err(error) => {
@@ -133,7 +166,7 @@ async fn listen(rooms: &Rooms, wake: &watch::Sender<Wake>) {
             }
         }
         // Events were missed: everything is looked at again.
-        wake.send_modify(|w| *w = Wake { count: w.count.wrapping_add(1), service: None });
+        wake.send_modify(|w| w.note(None));
         rooms.board.set_engine_reachable(rooms.worker.engine().ping().await.is_ok());
         tokio::time::sleep(EVENTS_AGAIN).await;
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use dhow_proto::model::Unit;
 use dhow_proto::model::intent::{Absent, Desired, Intent};
-use dhow_proto::model::status::{Failure, Phase, Status, StepProgress};
+use dhow_proto::model::status::{Failure, Held, Phase, Status, StepProgress};
+use dhow_proto::model::{Generation, Unit};
 use dhow_proto::wire::{EventKind, FailureKind};
 use tokio::time::Instant;
 
@@ -31,8 +31,10 @@ pub(super) enum Next {
     Again,
     /// Agreed, or nothing can be done until something changes.
     Idle,
-    /// May come right by itself.
+    /// Something was tried and failed: again after a while, whatever the Engine tells.
     Retry,
+    /// May come right by itself, or with an event.
+    Wait,
 }
 
 /// What a pass converges on, and how it is told.
@@ -48,7 +50,7 @@ enum Outcome {
     Agreed,
     Superseded,
     Failed(Box<Failure>),
-    Held(dhow_proto::model::status::Held),
+    Held(Held),
     AwaitingSecrets(String),
     Waiting(Impossible),
     Unobservable(ObserveError),
@@ -61,6 +63,11 @@ impl UnitLoop {
             // Its file was unreadable: the controller sends it again.
             return Next::Idle;
         };
+        if let Some((generation, failure)) = self.unrecorded.take()
+            && generation == wanted.generation()
+        {
+            return self.fail(&wanted, failure);
+        }
         if let Some(missing) = self.missing_condition(&wanted.intent) {
             self.post(&wanted, Phase::AwaitingCondition(missing), None);
             return Next::Idle;
@@ -71,7 +78,7 @@ impl UnitLoop {
                 let (attempted, otherwise) = (*attempted, *otherwise);
                 self.settle(&known, &wanted, attempted, otherwise).await
             }
-            Desired::Absent(Absent::Remove) => self.remove(&wanted).await,
+            Desired::Absent(Absent::Remove) => self.remove(&known, &wanted).await,
             Desired::Proxy(_)
             | Desired::App(_)
             | Desired::Role(_)
@@ -105,7 +112,10 @@ impl UnitLoop {
         Next::Idle
     }
 
-    async fn remove(&mut self, wanted: &Accepted) -> Next {
+    async fn remove(&mut self, known: &Known, wanted: &Accepted) -> Next {
+        if let Some(next) = self.held(known, wanted, false).await {
+            return next;
+        }
         let target = Target { accepted: wanted.clone(), settled: true };
         match self.bring_about(wanted, &target).await {
             (Outcome::Agreed, _) => match self.rooms.ledger.clear(&self.unit) {
@@ -125,15 +135,25 @@ impl UnitLoop {
         &mut self,
         known: &Known,
         wanted: &Accepted,
-        attempted: dhow_proto::model::Generation,
-        otherwise: Option<dhow_proto::model::Generation>,
+        attempted: Generation,
+        otherwise: Option<Generation>,
     ) -> Next {
+        if let Some(next) = self.held(known, wanted, false).await {
+            return next;
+        }
         let tried =
             known.attempted.iter().chain(&known.settled).find(|a| a.generation() == attempted);
         let mut chosen = plan::settle(None, otherwise, None);
-        if let Some(tried) = tried
-            && let Ok(resolved) = self.rooms.resolve(&tried.intent).await
-        {
+        let resolved = match tried {
+            Some(tried) => match self.rooms.resolve(&tried.intent).await {
+                Ok(resolved) => Some(resolved),
+                // Whether it serves cannot be told yet: nothing may be concluded.
+                Err(error @ ResolveError::Later(_)) => return self.unresolved(wanted, &error),
+                Err(ResolveError::Never(_)) => None,
+            },
+            None => None,
+        };
+        if let Some(resolved) = resolved {
             match self.rooms.worker.observe(&resolved.wanted).await {
                 Ok(Observed::Role(observed)) => {
                     chosen = plan::settle(Some(&resolved.wanted), otherwise, Some(&observed));
@@ -187,7 +207,7 @@ impl UnitLoop {
             }
             Outcome::Superseded => Next::Again,
             Outcome::Failed(failure) if !settled => self.fail(wanted, *failure),
-            Outcome::Waiting(what) if !settled && self.impatient() => {
+            Outcome::Waiting(what) if !settled && self.impatient(wanted.generation()) => {
                 let failure = Failure::new("wait", what.kind, what.reason, self.now());
                 self.fail(wanted, failure)
             }
@@ -196,8 +216,14 @@ impl UnitLoop {
     }
 
     /// True once a new generation has waited for too long.
-    fn impatient(&mut self) -> bool {
-        self.waiting_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE
+    fn impatient(&mut self, generation: Generation) -> bool {
+        match self.waiting_since {
+            Some((of, since)) if of == generation => since.elapsed() > PATIENCE,
+            _ => {
+                self.waiting_since = Some((generation, Instant::now()));
+                false
+            }
+        }
     }
 
     /// Records a failure before anything else, so that no restart tries the generation again.
@@ -205,9 +231,14 @@ impl UnitLoop {
         self.waiting_since = None;
         tracing::warn!(unit = %self.unit, generation = %wanted.generation(), step = %failure.step, reason = %failure.reason, "generation failed");
         match self.rooms.ledger.fail(&self.unit, wanted.generation(), &failure) {
-            Ok(()) => Next::Again,
+            // Said at once: going back may take long.
+            Ok(()) => {
+                self.post(wanted, Phase::Failed(failure), None);
+                Next::Again
+            }
             Err(error) => {
                 tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
+                self.unrecorded = Some((wanted.generation(), failure));
                 Next::Retry
             }
         }
@@ -220,6 +251,19 @@ impl UnitLoop {
             if !hold.adopted_by(&wanted.intent) {
                 self.post(wanted, Phase::Held(hold.held), None);
                 return Some(Next::Idle);
+            }
+            // What is there is adopted before the hold ends: the app's other units would find it foreign, and the new
+            // hold would be one that this rollout cannot end.
+            match self.rooms.resolve(&wanted.intent).await {
+                Ok(resolved) => {
+                    if let Err(error) = self.rooms.worker.adopt(&app, &resolved.wanted).await {
+                        return Some(self.unobservable(wanted, error));
+                    }
+                }
+                Err(error @ ResolveError::Later(_)) => {
+                    return Some(self.unresolved(wanted, &error));
+                }
+                Err(ResolveError::Never(_)) => return None,
             }
             if self.rooms.ledger.adopt(&app).is_err() {
                 return Some(Next::Retry);
@@ -247,15 +291,28 @@ impl UnitLoop {
 
     /// A generation that failed: what it started is stopped, what settled before serves on.
     async fn fall_back(&mut self, known: &Known, wanted: &Accepted) -> Next {
-        let Some(failed) = known.failed.clone() else { return Next::Again };
+        let Some(failed) = known.failed.clone() else { return Next::Idle };
+        let phase = || Phase::Failed(failed.failure.clone());
+        // After a restart nothing was said yet, and what follows may take long or not come about.
+        let told = self.rooms.board.get(&self.unit).is_some_and(|before| {
+            before.generation == wanted.generation() && matches!(before.phase, Phase::Failed(_))
+        });
+        if !told {
+            self.post(wanted, phase(), None);
+        }
+        if let Some(hold) = self.unit.app().and_then(|app| self.rooms.ledger.held(app)) {
+            return self.failed_and_held(wanted, phase(), &hold.held, None);
+        }
         let settled = match &known.settled {
             Some(settled) => match self.rooms.resolve(&settled.intent).await {
                 Ok(resolved) => Some(resolved),
-                Err(error) => return self.unresolved(wanted, &error),
+                Err(error) => {
+                    tracing::warn!(unit = %self.unit, %error, "what settled before cannot be read");
+                    return Next::Wait;
+                }
             },
             None => None,
         };
-        let phase = || Phase::Failed(failed.failure.clone());
         match self.rooms.resolve(&wanted.intent).await {
             Ok(mut given_up) => {
                 given_up.wanted = given_up.wanted.abandoned(settled.as_ref().map(|s| &s.wanted));
@@ -267,13 +324,16 @@ impl UnitLoop {
                     (Outcome::Agreed, _) => {}
                     (Outcome::Superseded, _) => return Next::Again,
                     (Outcome::Unobservable(error), _) => return self.unobservable(wanted, error),
+                    (Outcome::Held(held), observed) => {
+                        return self.failed_and_held(wanted, phase(), &held, observed.as_ref());
+                    }
                     (_, observed) => {
                         self.post(wanted, phase(), observed.as_ref());
                         return Next::Retry;
                     }
                 }
             }
-            Err(ResolveError::Later(_)) => return Next::Retry,
+            Err(ResolveError::Later(_)) => return Next::Wait,
             // What cannot be understood was never begun.
             Err(ResolveError::Never(_)) => {}
         }
@@ -283,7 +343,13 @@ impl UnitLoop {
         };
         settled.wanted = settled.wanted.settled();
         match self.rounds(wanted, &settled, phase, true).await {
+            (Outcome::Held(held), observed) => {
+                self.failed_and_held(wanted, phase(), &held, observed.as_ref())
+            }
             (Outcome::Agreed, observed) => {
+                if let Some(drift) = self.told.take() {
+                    self.event(EventKind::Repaired, &format!("{}: repaired ({drift})", self.unit));
+                }
                 self.post(wanted, phase(), observed.as_ref());
                 Next::Idle
             }
@@ -294,6 +360,28 @@ impl UnitLoop {
                 Next::Retry
             }
         }
+    }
+
+    /// The generation failed, and the app is on hold: it stays failed, and nothing is changed.
+    fn failed_and_held(
+        &mut self,
+        wanted: &Accepted,
+        phase: Phase,
+        held: &Held,
+        seen: Option<&Seen>,
+    ) -> Next {
+        if let Some(app) = self.unit.app().cloned() {
+            if self.rooms.ledger.held(&app).is_none() {
+                self.event(EventKind::Held, &format!("{app}: on hold, {held}"));
+            }
+            if self.rooms.ledger.hold(&app, held.clone()).is_err() {
+                return Next::Retry;
+            }
+        }
+        let mut status = self.status(wanted, phase, seen);
+        status.warnings.push(format!("on hold: {held}"));
+        self.rooms.board.post(status);
+        Next::Idle
     }
 
     /// Brings a target about.
@@ -437,7 +525,7 @@ impl UnitLoop {
             }
             Outcome::Waiting(what) => {
                 self.post(wanted, Phase::AwaitingCondition(what.reason), observed.as_ref());
-                Next::Retry
+                Next::Wait
             }
             Outcome::Failed(failure) => {
                 tracing::warn!(unit = %self.unit, step = %failure.step, reason = %failure.reason, "repair failed; it is tried again");
@@ -454,19 +542,26 @@ impl UnitLoop {
 
     fn unresolved(&mut self, wanted: &Accepted, error: &ResolveError) -> Next {
         self.post(wanted, Phase::AwaitingCondition(error.to_string()), None);
-        Next::Retry
+        Next::Wait
     }
 
     /// Nothing may be concluded: what was said before stays, with a warning.
     fn unobservable(&mut self, wanted: &Accepted, error: ObserveError) -> Next {
         let text = crate::session::chain(&error);
+        let known = self.rooms.ledger.known(&self.unit);
+        let finally = matches!(error, ObserveError::Unsupported | ObserveError::Layout(_));
+        if finally
+            && let Some(failed) = known.failed.filter(|f| f.generation == wanted.generation())
+        {
+            // Nothing was begun, so there is nothing to go back from; failing anew would never end.
+            self.post(wanted, Phase::Failed(failed.failure), None);
+            return Next::Idle;
+        }
         if matches!(error, ObserveError::Unsupported) {
             let failure = Failure::new("plan", FailureKind::Unsupported, text, self.now());
             return self.fail(wanted, failure);
         }
-        if matches!(error, ObserveError::Layout(_))
-            && self.rooms.ledger.known(&self.unit).settled.as_ref() != Some(wanted)
-        {
+        if matches!(error, ObserveError::Layout(_)) && known.settled.as_ref() != Some(wanted) {
             let failure = Failure::new("observe", FailureKind::Other, text, self.now());
             return self.fail(wanted, failure);
         }
@@ -482,7 +577,7 @@ impl UnitLoop {
         };
         status.warnings = vec![text];
         self.rooms.board.post(status);
-        Next::Retry
+        Next::Wait
     }
 
     fn event(&self, kind: EventKind, text: &str) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dhow_proto::model::status::Failure;
 use dhow_proto::model::{BlobDigest, Generation, Unit};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -31,7 +32,9 @@ pub(super) struct UnitLoop {
     pub(super) unit: Unit,
     pub(super) shutdown: CancellationToken,
     /// Since when a new generation waits for something outside the unit.
-    pub(super) waiting_since: Option<Instant>,
+    pub(super) waiting_since: Option<(Generation, Instant)>,
+    /// A failure that the ledger could not take yet: the generation is not tried again meanwhile.
+    pub(super) unrecorded: Option<(Generation, Failure)>,
     /// What the last drift event told, so that it is told once.
     pub(super) told: Option<String>,
     wake: watch::Receiver<Wake>,
@@ -45,7 +48,16 @@ impl UnitLoop {
         wake: watch::Receiver<Wake>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { rooms, unit, shutdown, waiting_since: None, told: None, wake, failures: 0 }
+        Self {
+            rooms,
+            unit,
+            shutdown,
+            waiting_since: None,
+            unrecorded: None,
+            told: None,
+            wake,
+            failures: 0,
+        }
     }
 
     /// Runs until shutdown.
@@ -55,6 +67,7 @@ impl UnitLoop {
         loop {
             changes.mark_unchanged();
             let seen = self.seen();
+            let woken = self.wake.borrow_and_update().count(&self.unit);
             let next = self.pass().await;
             if self.shutdown.is_cancelled() {
                 return;
@@ -65,7 +78,7 @@ impl UnitLoop {
                     self.failures = 0;
                     RESYNC
                 }
-                Next::Retry => {
+                Next::Retry | Next::Wait => {
                     self.failures = (self.failures + 1).min(10);
                     (RETRY * 2u32.saturating_pow(self.failures - 1)).min(RETRY_MAX)
                 }
@@ -87,8 +100,9 @@ impl UnitLoop {
                         if changed.is_err() {
                             return;
                         }
-                        let concerned = self.wake.borrow_and_update().concerns(&self.unit);
-                        if concerned {
+                        let concerned = self.wake.borrow_and_update().count(&self.unit) != woken;
+                        // Events of our own failed attempt must not cut its back-off short.
+                        if concerned && next != Next::Retry {
                             break;
                         }
                     }
