@@ -138,7 +138,8 @@ impl UnitLoop {
         attempted: Generation,
         otherwise: Option<Generation>,
     ) -> Next {
-        if let Some(next) = self.held(known, wanted, false).await {
+        // It ends a rollout: it begins none, so it forgives nothing that happened meanwhile.
+        if let Some(next) = self.held(known, wanted, true).await {
             return next;
         }
         let tried =
