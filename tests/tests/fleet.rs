@@ -8,6 +8,8 @@ use dhow_tests::{FleetOptions, cases, suite};
 mod clean;
 #[path = "fleet/deploy.rs"]
 mod deploy;
+#[path = "fleet/golden.rs"]
+mod golden;
 #[path = "fleet/host.rs"]
 mod host;
 #[path = "fleet/kamal.rs"]
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         kamal::a_snapshot_tells_what_changed,
         kamal::real_kamal_sets_up_deploys_executes_rolls_back_and_removes,
         deploy::deploy_deploy_and_rollback_lose_no_request,
+        golden::a_host_that_dhow_deployed_looks_as_if_kamal_had,
         deploy::every_reading_command_answers,
         deploy::a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on,
         clean::two_fleets_exist_at_once_without_meeting,

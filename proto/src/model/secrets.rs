@@ -1,8 +1,8 @@
 //! Sealed secrets as values: who they are for, and what they hold once opened.
 
-use std::collections::BTreeMap;
-
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserializer as _, Serializer as _};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::document::BlobRef;
@@ -138,9 +138,10 @@ impl From<&SealedSecrets> for wire::SealedSecrets {
     }
 }
 
-/// An opened bundle: name → value. `Debug` shows names only.
+/// An opened bundle: names and values, in the order they were added (the order of Kamal's env file). `Debug` shows names
+/// only.
 #[derive(Clone, Default)]
-pub struct Secrets(BTreeMap<String, SecretString>);
+pub struct Secrets(Vec<(String, SecretString)>);
 
 impl Secrets {
     /// Nothing.
@@ -148,17 +149,21 @@ impl Secrets {
         Self::default()
     }
 
-    /// Adds or replaces a value.
+    /// Adds a value, or replaces the one of this name.
     pub fn insert(&mut self, name: impl Into<String>, value: SecretString) {
-        self.0.insert(name.into(), value);
+        let name = name.into();
+        match self.0.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
     }
 
     /// The value of a name.
     pub fn get(&self, name: &str) -> Option<&SecretString> {
-        self.0.get(name)
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
-    /// Names and values, sorted by name.
+    /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
@@ -170,9 +175,12 @@ impl Secrets {
 
     /// The plaintext of a bundle: a JSON object; wiped when dropped.
     pub fn to_plaintext(&self) -> Zeroizing<Vec<u8>> {
-        let plain: BTreeMap<&str, &str> =
-            self.iter().map(|(n, v)| (n, v.expose_secret())).collect();
-        Zeroizing::new(serde_json::to_vec(&plain).expect("a map of strings is JSON"))
+        let mut plain = Zeroizing::new(Vec::new());
+        let mut writer = serde_json::Serializer::new(&mut *plain);
+        writer
+            .collect_map(self.iter().map(|(name, value)| (name, value.expose_secret())))
+            .expect("a map of strings is JSON, and a vector can be written to");
+        plain
     }
 
     /// Reads the plaintext of a bundle.
@@ -181,11 +189,27 @@ impl Secrets {
     ///
     /// [`FieldError`] that tells nothing of the content.
     pub fn from_plaintext(plain: &[u8]) -> Result<Self, FieldError> {
-        let mut map: BTreeMap<String, String> = serde_json::from_slice(plain)
-            .map_err(|_| FieldError::new("bundle", "is no JSON object of strings"))?;
-        let mut secrets = Self::new();
-        for (name, value) in &mut map {
-            secrets.insert(name.clone(), SecretString::from(value.as_str()));
+        let mut reader = serde_json::Deserializer::from_slice(plain);
+        reader
+            .deserialize_map(InOrder)
+            .map_err(|_| FieldError::new("bundle", "is no JSON object of strings"))
+    }
+}
+
+/// Reads a map without losing its order.
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Secrets;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secrets, A::Error> {
+        let mut secrets = Secrets::new();
+        while let Some((name, mut value)) = map.next_entry::<String, String>()? {
+            secrets.insert(name, SecretString::from(value.as_str()));
             value.zeroize();
         }
         Ok(secrets)
@@ -194,6 +218,6 @@ impl Secrets {
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }

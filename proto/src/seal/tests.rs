@@ -75,6 +75,16 @@ fn a_host_that_enrolled_anew_is_told_so() {
 }
 
 #[test]
+fn a_bundle_keeps_the_order_of_its_names() {
+    let mut secrets = Secrets::new();
+    for name in ["ZEBRA", "APPLE", "MANGO"] {
+        secrets.insert(name, SecretString::from("x"));
+    }
+    let back = Secrets::from_plaintext(&secrets.to_plaintext()).unwrap();
+    assert_eq!(back.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["ZEBRA", "APPLE", "MANGO"]);
+}
+
+#[test]
 fn nothing_of_the_plaintext_shows() {
     let bundle = Bundle::seal(&secrets(), &unit("web"), Purpose::Env).unwrap();
     let text = String::from_utf8_lossy(&bundle.ciphertext).into_owned();

@@ -53,7 +53,7 @@ impl Drop for Stage<'_> {
 }
 
 /// Removes every container, so that the next case finds an empty host.
-fn clear(host: &Host) -> Result<()> {
+pub(crate) fn clear(host: &Host) -> Result<()> {
     let ids = host.docker(&["ps", "-aq"])?.ok()?.stdout;
     let ids: Vec<&str> = ids.split_whitespace().collect();
     if !ids.is_empty() {
