@@ -8,6 +8,7 @@
 //! emitter (with its folding at 80 columns) are the same as Ruby's.
 
 pub mod emit;
+mod guard;
 pub mod node;
 pub mod read;
 pub mod scalar;

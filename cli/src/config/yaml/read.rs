@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use libyaml_safer::{Event, EventData, Parser, ScalarStyle};
 
+use super::guard::{Guarded, guard};
 use super::node::{Map, Node, NodeId, Span, Value};
 use super::scalar;
 
@@ -69,17 +70,34 @@ pub fn read(
     file: u16,
     map: &SourceMap,
 ) -> Result<(Option<Node>, Vec<Surprise>), ReadError> {
-    let mut input = text.as_bytes();
+    let guarded = guard(text).map_err(|at| {
+        let start = map.source(u32::try_from(at).unwrap_or(u32::MAX));
+        ReadError {
+            message: "too many tags that a comma follows".into(),
+            psych: None,
+            is_alias: false,
+            span: Span { file, start, end: start.saturating_add(1) },
+        }
+    })?;
+    let mut input = guarded.text.as_bytes();
     let mut parser = Parser::new();
     parser.set_input_string(&mut input);
-    let mut reader =
-        Reader { parser, file, map, anchors: HashMap::new(), nodes: 0, surprises: Vec::new() };
+    let mut reader = Reader {
+        parser,
+        guarded: &guarded,
+        file,
+        map,
+        anchors: HashMap::new(),
+        nodes: 0,
+        surprises: Vec::new(),
+    };
     let root = reader.document()?;
     Ok((root, reader.surprises))
 }
 
 struct Reader<'a, 'r, 'b> {
     parser: Parser<&'b mut &'r [u8]>,
+    guarded: &'a Guarded,
     file: u16,
     map: &'a SourceMap,
     /// Anchored nodes with their size, so that an alias can be charged before it is copied.
@@ -104,7 +122,7 @@ impl Reader<'_, '_, '_> {
         self.parser.parse().map_err(|error| {
             let mark = error.context_mark().unwrap_or_default();
             let index = error.problem_mark().map_or(0, |mark| mark.index);
-            let start = self.map.source(u32::try_from(index).unwrap_or(u32::MAX));
+            let start = self.source(index);
             let message = match error.context() {
                 Some(context) => format!("{} {context}", error.problem()),
                 None => error.problem().to_owned(),
@@ -122,10 +140,14 @@ impl Reader<'_, '_, '_> {
         })
     }
 
+    fn source(&self, index: u64) -> u32 {
+        self.map.source(u32::try_from(self.guarded.original(index)).unwrap_or(u32::MAX))
+    }
+
     fn span(&self, event: &Event) -> Span {
-        let start = self.map.source(u32::try_from(event.start_mark.index).unwrap_or(u32::MAX));
+        let start = self.source(event.start_mark.index);
         let last = event.end_mark.index.saturating_sub(1).max(event.start_mark.index);
-        let end = self.map.source(u32::try_from(last).unwrap_or(u32::MAX)).saturating_add(1);
+        let end = self.source(last).saturating_add(1);
         let end = if event.end_mark.index == event.start_mark.index { start } else { end };
         Span { file: self.file, start, end: end.max(start) }
     }
@@ -174,6 +196,12 @@ impl Reader<'_, '_, '_> {
                 Ok(Node { span, ..node })
             }
             EventData::Scalar { anchor, tag, value, style, .. } => {
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                let value = if block {
+                    self.guarded.block_scalar(value, event.end_mark.index)
+                } else {
+                    value
+                };
                 let value = self.scalar(value, tag.as_deref(), style, span)?;
                 self.anchored(anchor, Node { value, span, id }, before)
             }
