@@ -182,7 +182,7 @@ fn run_secrets(globals: &Globals, command: &secrets::SecretsCommand) -> anyhow::
     let out = &mut std::io::stdout().lock();
     match command {
         secrets::SecretsCommand::Fetch(args) => {
-            let env = std::env::vars().collect();
+            let env = crate::secrets::environment();
             secrets::fetch(args, &ProcessRunner::default(), &env, out)?;
         }
         secrets::SecretsCommand::Extract(args) => secrets::extract(args, out)?,

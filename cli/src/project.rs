@@ -12,7 +12,6 @@ use crate::command::Globals;
 use crate::config::compile::{CompileInput, Compiled};
 use crate::config::model::Credential;
 use crate::config::{Diagnostics, LoadOptions, Loaded, SystemOutside, load};
-use crate::secrets::runner::ProcessRunner;
 use crate::secrets::{SecretError, Secrets, SecretsOptions};
 
 /// A loaded project.
@@ -34,13 +33,11 @@ impl Project {
     pub fn load(options: &LoadOptions, directory: &Path) -> Result<Self, Diagnostics> {
         let outside = SystemOutside;
         let loaded = load(options, &outside)?;
-        let secrets = Secrets::new(SecretsOptions {
-            project_dir: directory.to_owned(),
-            secrets_path: loaded.config.secrets_path.clone(),
-            destination: loaded.config.destination.clone(),
-            env: std::env::vars().collect(),
-            runner: Arc::new(ProcessRunner::default()),
-        });
+        let secrets = Secrets::new(SecretsOptions::of_process(
+            directory.to_owned(),
+            loaded.config.secrets_path.clone(),
+            loaded.config.destination.clone(),
+        ));
         Ok(Self { directory: directory.to_owned(), loaded, outside, secrets: Arc::new(secrets) })
     }
 
