@@ -25,6 +25,8 @@ impl<'a> Stage<'a> {
         let stage = Self { fleet, controller };
         for host in fleet.hosts() {
             host.exec(&["rm", "-rf", "/root/.kamal"])?;
+            // Real Kamal's `remove` takes the image away, and it cannot be pulled here.
+            host.load(&dhow_test_images::proxy_image()?)?;
             std::fs::remove_dir_all(Agent::of(host).state_dir()).ok();
             Agent::start(&stage.controller, host)?;
         }
