@@ -134,7 +134,11 @@ fn notify(state: sd_notify::NotifyState<'_>) {
 
 fn start_log(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log)
-        .with_context(|| format!("{:?} is no log filter", settings.log))?;
+        .with_context(|| format!("{:?} is no log filter", settings.log))?
+        // Below info it logs what the Engine answers, and an inspect answers with the environment. Its
+        // only module that does so is named too: a longer target in the settings would win.
+        .add_directive("bollard=info".parse().context("the filter of bollard")?)
+        .add_directive("bollard::docker=info".parse().context("the filter of bollard")?);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
