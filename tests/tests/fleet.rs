@@ -14,6 +14,8 @@ mod golden;
 mod host;
 #[path = "fleet/kamal.rs"]
 mod kamal;
+#[path = "fleet/secrets.rs"]
+mod secrets;
 
 fn main() -> ExitCode {
     let cases = cases![
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         golden::a_host_that_dhow_deployed_looks_as_if_kamal_had,
         deploy::every_reading_command_answers,
         deploy::a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on,
+        secrets::canaries_are_found_only_where_secrets_belong,
         clean::two_fleets_exist_at_once_without_meeting,
         clean::a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing,
         clean::without_root_or_rights_one_message_says_what_is_missing,

@@ -462,7 +462,7 @@ impl Host {
             bail!("the agent of {} is running already", self.name());
         }
         let mut command = self.enter_locked(&programs)?;
-        command.env("RUST_LOG", self.options.log.as_str()).arg(program).args(args);
+        command.env("DHOW_LOG", self.options.log.as_str()).arg(program).args(args);
         programs.agent = Some(Process::start_entered("agent", &mut command, &self.log("agent"))?);
         Ok(())
     }

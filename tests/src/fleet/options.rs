@@ -16,7 +16,7 @@ pub struct FleetOptions {
     pub live_restore: bool,
     /// Whether the proxy's image (`DHOW_PROXY_IMAGE`, or the stand-in) is loaded into each Engine; default yes.
     pub proxy_image: bool,
-    /// `RUST_LOG` of the agent, the controller and the CLI; default `info`.
+    /// `DHOW_LOG` of the agent, the controller and the CLI; default `info`.
     pub log: String,
 }
 

@@ -40,7 +40,7 @@ impl<'a> Controller<'a> {
         let dir = fleet.dir().join(format!("controller-{name}"));
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         let mut init = fleet.hub().enter();
-        init.env("RUST_LOG", &fleet.options().log).arg(&program).arg("init").arg("--state-dir");
+        init.env("DHOW_LOG", &fleet.options().log).arg(&program).arg("init").arg("--state-dir");
         init.arg(dir.join("state")).args(["--name", &fleet.hub().address()]);
         let output = run(&mut init, Duration::from_secs(60))?.ok()?;
         let Some(token) = output.stdout.lines().last().map(str::trim).filter(|t| !t.is_empty())
@@ -78,7 +78,7 @@ impl<'a> Controller<'a> {
             bail!("controller {} is running already", self.name);
         }
         let mut command = self.fleet.hub().enter();
-        command.env("RUST_LOG", &self.fleet.options().log).arg(&self.program);
+        command.env("DHOW_LOG", &self.fleet.options().log).arg(&self.program);
         command.arg("run").arg("--state-dir").arg(self.state_dir());
         command.args(["--listen", &self.address()]);
         let log = self.fleet.dir().join(format!("logs/controller-{}.log", self.name));
@@ -188,7 +188,7 @@ impl<'a> Controller<'a> {
         fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
         let mut command = self.fleet.hub().enter();
         command.current_dir(project).env("HOME", &home).env("DHOW_HOME", home.join("dhow"));
-        command.env("RUST_LOG", &self.fleet.options().log);
+        command.env("DHOW_LOG", &self.fleet.options().log);
         command.arg(binary("dhow")?);
         Ok(command)
     }
