@@ -1,13 +1,17 @@
 //! `dhow-agent run`: converges this host until told to stop.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::Common;
 use crate::answers::Answers;
@@ -43,6 +47,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("could not watch signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("could not watch signals")?;
     let shutdown = CancellationToken::new();
+    let _alone = alone(&settings.state_dir)?;
     let supervisor = start(&settings, &shutdown)?;
     notify(sd_notify::NotifyState::Ready);
     let stop = shutdown.clone();
@@ -132,19 +137,62 @@ fn notify(state: sd_notify::NotifyState<'_>) {
     }
 }
 
+/// Crates that print what they send, which may hold secrets, at their lower levels: silent whatever is asked for.
+const SILENT: [&str; 5] = ["bollard", "h2", "hyper", "hyper_util", "tonic"];
+
+fn is_silent(target: &str) -> bool {
+    SILENT.contains(&target.split("::").next().unwrap_or(target))
+}
+
 fn start_log(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log)
-        .with_context(|| format!("{:?} is no log filter", settings.log))?
-        // Below info it logs what the Engine answers, and an inspect answers with the environment. Its
-        // only module that does so is named too: a longer target in the settings would win.
-        .add_directive("bollard=info".parse().context("the filter of bollard")?)
-        .add_directive("bollard::docker=info".parse().context("the filter of bollard")?);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_context(|| format!("{:?} is no log filter", settings.log))?;
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         // It would report a closed stderr by printing to it, and that panics.
-        .log_internal_errors(false)
-        .try_init()
-        .map_err(|error| anyhow::anyhow!("could not start the log: {error}"))
+        .log_internal_errors(false);
+    let subscriber = tracing_subscriber::registry()
+        .with(filter_fn(|metadata| !is_silent(metadata.target())))
+        .with(filter)
+        .with(lines);
+    // Not `init`: that takes up the records of the `log` crate too, and bollard writes bodies there.
+    tracing::subscriber::set_global_default(subscriber).context("could not start the log")
+}
+
+/// Held while the agent runs: two of them on one ledger would undo each other.
+fn alone(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("could not open {}", path.display()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => bail!("another dhow-agent works with {}", state_dir.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_prints_requests_is_silent() {
+        for target in ["bollard::docker", "hyper_util::client", "h2::codec", "hyper"] {
+            assert!(is_silent(target), "{target}");
+        }
+        assert!(!is_silent("dhow_agent::converge"));
+    }
+
+    #[test]
+    fn a_second_agent_on_one_state_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = alone(dir.path()).unwrap();
+        assert!(alone(dir.path()).unwrap_err().to_string().contains("another dhow-agent"));
+        drop(first);
+        alone(dir.path()).unwrap();
+    }
 }
