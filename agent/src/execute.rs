@@ -23,7 +23,7 @@ mod prepare;
 mod route;
 mod run;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 /// Where steps read the time.

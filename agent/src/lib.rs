@@ -15,5 +15,4 @@ pub mod settings;
 pub mod supervise;
 
 #[cfg(test)]
-#[expect(dead_code, reason = "the converge loop will use the rest")]
 mod testing;

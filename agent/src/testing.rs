@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use dhow_proto::model::intent::{
-    Absent, After, Desired, HostPart, Intent, RoleIntent, Run, Traffic, Variant,
-};
+use dhow_proto::model::intent::{Desired, HostPart, Intent, RoleIntent, Run, Traffic, Variant};
 use dhow_proto::model::{App, BlobRef, Generation, Unit, Version};
 
 pub(crate) fn app() -> App {
@@ -78,16 +76,6 @@ impl Draft {
 
     pub(crate) fn rollout(mut self, id: &str) -> Self {
         self.0.rollout_id = Some(id.to_owned());
-        self
-    }
-
-    pub(crate) fn after(mut self, unit: Unit, number: u64) -> Self {
-        self.0.after.push(After { unit, generation: generation(number) });
-        self
-    }
-
-    pub(crate) fn absent(mut self, absent: Absent) -> Self {
-        self.0.desired = Desired::Absent(absent);
         self
     }
 

@@ -145,14 +145,16 @@ impl UnitLoop {
         let tried =
             known.attempted.iter().chain(&known.settled).find(|a| a.generation() == attempted);
         let mut chosen = plan::settle(None, otherwise, None);
+        // Decided before, or settled when it was asked about: what is missing since is drift, not an outcome.
+        let decided = known.settled.clone().filter(|s| s.generation() >= attempted);
         let resolved = match tried {
-            Some(tried) => match self.rooms.resolve(&tried.intent).await {
+            Some(tried) if decided.is_none() => match self.rooms.resolve(&tried.intent).await {
                 Ok(resolved) => Some(resolved),
                 // Whether it serves cannot be told yet: nothing may be concluded.
                 Err(error @ ResolveError::Later(_)) => return self.unresolved(wanted, &error),
                 Err(ResolveError::Never(_)) => None,
             },
-            None => None,
+            _ => None,
         };
         if let Some(resolved) = resolved {
             match self.rooms.worker.observe(&resolved.wanted).await {
@@ -164,6 +166,7 @@ impl UnitLoop {
             }
         }
         let accepted = match chosen {
+            _ if decided.is_some() => decided,
             Chosen::Release => return self.release(wanted),
             Chosen::Generation(generation) if generation == attempted => tried.cloned(),
             // Only the ledger's own settled intent can be older than the one named; its content is the same.
@@ -176,6 +179,9 @@ impl UnitLoop {
             Outcome::Agreed => {
                 if self.rooms.ledger.settle(&target.accepted).is_err() {
                     return Next::Retry;
+                }
+                if let Some(drift) = self.told.take() {
+                    self.event(EventKind::Repaired, &format!("{}: repaired ({drift})", self.unit));
                 }
                 self.post(wanted, Phase::Settled, observed.as_ref());
                 Next::Idle

@@ -1,4 +1,10 @@
-//! Which units an event wakes.
+//! The loops on a model Engine: what the ledger and the board say, and what runs, after intents, drift and restarts; and
+//! which units an event wakes.
+
+mod holds;
+mod lives;
+mod settles;
+mod world;
 
 use dhow_proto::model::Unit;
 

@@ -6,4 +6,4 @@ mod properties;
 mod proxy;
 mod real;
 mod role;
-mod world;
+pub(crate) mod world;

@@ -25,29 +25,29 @@ use crate::execute::{OpenedSecrets, StepContext, Worker, WorkerSettings};
 use crate::host::Homes;
 use crate::plan::{Bundles, Observed, Plan, Step, Wanted, plan};
 
-pub(super) const REPOSITORY: &str = "10.0.0.1:5000/shop";
+pub(crate) const REPOSITORY: &str = "10.0.0.1:5000/shop";
 
-pub(super) struct World {
-    pub(super) engine: FakeEngine,
-    pub(super) worker: Worker,
-    pub(super) home: PathBuf,
+pub(crate) struct World {
+    pub(crate) engine: FakeEngine,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) home: PathBuf,
     _directory: tempfile::TempDir,
 }
 
-pub(super) fn app() -> App {
+pub(crate) fn app() -> App {
     App { service: "shop".parse().unwrap(), destination: None }
 }
 
-pub(super) fn role_unit(role: &str) -> Unit {
+pub(crate) fn role_unit(role: &str) -> Unit {
     Unit::Role(app(), role.parse().unwrap())
 }
 
-pub(super) fn image(version: &str) -> FakeImage {
+pub(crate) fn image(version: &str) -> FakeImage {
     FakeImage::new(&format!("{REPOSITORY}:{version}"), Some("shop"), version)
 }
 
 /// An intent with its documents.
-pub(super) fn wanted(unit: Unit, number: u64, desired: Desired, documents: &[Vec<u8>]) -> Wanted {
+pub(crate) fn wanted(unit: Unit, number: u64, desired: Desired, documents: &[Vec<u8>]) -> Wanted {
     let intent = Intent {
         unit,
         generation: Generation { epoch: 0, number },
@@ -68,19 +68,19 @@ pub(super) fn wanted(unit: Unit, number: u64, desired: Desired, documents: &[Vec
 
 /// A role's intent, to be varied.
 #[derive(Clone, Debug)]
-pub(super) struct Role {
-    pub(super) name: &'static str,
-    pub(super) version: String,
-    pub(super) number: u64,
-    pub(super) boot: u64,
-    pub(super) run: Run,
-    pub(super) traffic: Traffic,
-    pub(super) digest: Option<ImageDigest>,
-    pub(super) template: RoleTemplate,
+pub(crate) struct Role {
+    pub(crate) name: &'static str,
+    pub(crate) version: String,
+    pub(crate) number: u64,
+    pub(crate) boot: u64,
+    pub(crate) run: Run,
+    pub(crate) traffic: Traffic,
+    pub(crate) digest: Option<ImageDigest>,
+    pub(crate) template: RoleTemplate,
 }
 
 impl Role {
-    pub(super) fn web(version: &str) -> Self {
+    pub(crate) fn web(version: &str) -> Self {
         let template = RoleTemplate {
             container: ContainerTemplate {
                 image: ImageRef { repository: REPOSITORY.to_owned(), tag: version.to_owned() },
@@ -118,24 +118,24 @@ impl Role {
         }
     }
 
-    pub(super) fn job(version: &str) -> Self {
+    pub(crate) fn job(version: &str) -> Self {
         let mut role = Self::web(version);
         role.name = "job";
         role.template.proxy = None;
         role
     }
 
-    pub(super) fn boot(mut self, boot: u64) -> Self {
+    pub(crate) fn boot(mut self, boot: u64) -> Self {
         self.boot = boot;
         self.number += boot;
         self
     }
 
-    pub(super) fn service(&self) -> String {
+    pub(crate) fn service(&self) -> String {
         format!("shop-{}", self.name)
     }
 
-    pub(super) fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> Wanted {
         let intent = RoleIntent {
             run: self.run,
             traffic: self.traffic.clone(),
@@ -155,15 +155,15 @@ impl Role {
     }
 }
 
-pub(super) fn absent(unit: Unit, absent: Absent) -> Wanted {
+pub(crate) fn absent(unit: Unit, absent: Absent) -> Wanted {
     wanted(unit, 99, Desired::Absent(absent), &[])
 }
 
-pub(super) fn proxy_wanted(boot: u64) -> Wanted {
+pub(crate) fn proxy_wanted(boot: u64) -> Wanted {
     proxy_published(boot, true)
 }
 
-pub(super) fn proxy_published(boot: u64, publish: bool) -> Wanted {
+pub(crate) fn proxy_published(boot: u64, publish: bool) -> Wanted {
     let template = ProxyTemplate {
         image: ImageRef {
             repository: kamal::PROXY_REPOSITORY.to_owned(),
@@ -184,7 +184,7 @@ pub(super) fn proxy_published(boot: u64, publish: bool) -> Wanted {
     wanted(Unit::Proxy, boot + 1, Desired::Proxy(intent), &[template.to_bytes()])
 }
 
-pub(super) fn app_intent(version: &str) -> AppIntent {
+pub(crate) fn app_intent(version: &str) -> AppIntent {
     AppIntent {
         repository: REPOSITORY.to_owned(),
         roles: vec!["web".parse().unwrap()],
@@ -204,21 +204,21 @@ pub(super) fn app_intent(version: &str) -> AppIntent {
     }
 }
 
-pub(super) fn latest(version: &str, when_serving: bool) -> Option<LatestTag> {
+pub(crate) fn latest(version: &str, when_serving: bool) -> Option<LatestTag> {
     Some(LatestTag { version: version.parse().unwrap(), digest: None, when_serving })
 }
 
-pub(super) fn prune(number: u64, retain: u32) -> Option<Prune> {
+pub(crate) fn prune(number: u64, retain: u32) -> Option<Prune> {
     Some(Prune { number, retain })
 }
 
-pub(super) fn app_wanted(intent: AppIntent) -> Wanted {
+pub(crate) fn app_wanted(intent: AppIntent) -> Wanted {
     wanted(Unit::App(app()), 1, Desired::App(intent), &[])
 }
 
 impl World {
     /// A host without anything; the proxy's image and versions v1 to v3 are in the registry.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let engine = FakeEngine::new();
         let proxy = format!("{}:{}", kamal::PROXY_REPOSITORY, kamal::PROXY_VERSION);
         engine.publish(FakeImage::new(&proxy, None, "proxy"), None);
@@ -233,11 +233,12 @@ impl World {
         };
         let clock = engine.clone();
         let worker = Worker::new(Arc::new(engine.clone()), settings, Arc::new(move || clock.now()));
+        let worker = Arc::new(worker);
         Self { engine, worker, home, _directory: directory }
     }
 
     /// The same with a proxy that runs and with the versions' images.
-    pub(super) async fn ready() -> Self {
+    pub(crate) async fn ready() -> Self {
         let world = Self::new();
         world.settle(&proxy_wanted(0)).await;
         for version in ["v1", "v2", "v3"] {
@@ -246,22 +247,22 @@ impl World {
         world
     }
 
-    pub(super) async fn observe(&self, wanted: &Wanted) -> Observed {
+    pub(crate) async fn observe(&self, wanted: &Wanted) -> Observed {
         self.worker.observe(wanted).await.unwrap()
     }
 
-    pub(super) async fn plan(&self, wanted: &Wanted) -> Plan {
+    pub(crate) async fn plan(&self, wanted: &Wanted) -> Plan {
         plan(wanted, &self.observe(wanted).await)
     }
 
-    pub(super) async fn run(&self, wanted: &Wanted, step: &Step) -> Result<(), Box<Failure>> {
+    pub(crate) async fn run(&self, wanted: &Wanted, step: &Step) -> Result<(), Box<Failure>> {
         let secrets = OpenedSecrets::default();
         let context = StepContext { wanted, secrets: &secrets, progress: &|_| {} };
         self.worker.run(step, &context).await
     }
 
     /// Plans and runs until nothing is left, at most five times; after every step `check` holds.
-    pub(super) async fn converge(
+    pub(crate) async fn converge(
         &self,
         wanted: &Wanted,
         mut check: impl FnMut(&Step),
@@ -286,12 +287,12 @@ impl World {
     }
 
     /// Converges and must settle.
-    pub(super) async fn settle(&self, wanted: &Wanted) -> String {
+    pub(crate) async fn settle(&self, wanted: &Wanted) -> String {
         self.converge(wanted, |_| {}).await.unwrap()
     }
 
     /// Deploys a role and tags its image as latest, as a rollout does.
-    pub(super) async fn deploy(&self, role: &Role) {
+    pub(crate) async fn deploy(&self, role: &Role) {
         self.settle(&role.wanted()).await;
         let mut intent = app_intent(&role.version);
         intent.staged = None;
@@ -300,7 +301,7 @@ impl World {
     }
 
     /// Name and state of the app's containers, oldest first.
-    pub(super) fn containers(&self) -> String {
+    pub(crate) fn containers(&self) -> String {
         let mut all = self.engine.all();
         all.reverse();
         let ours = all.iter().filter(|c| c.label(kamal::LABEL_SERVICE) == "shop");
@@ -309,13 +310,13 @@ impl World {
 }
 
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Failed(Box<Failure>),
     Not(String),
 }
 
 impl Outcome {
-    pub(super) fn failure(self) -> Failure {
+    pub(crate) fn failure(self) -> Failure {
         match self {
             Self::Failed(failure) => *failure,
             Self::Not(text) => panic!("no step failed: {text}"),
@@ -324,7 +325,7 @@ impl Outcome {
 }
 
 /// Runs a property's case with paused time.
-pub(super) fn paused<F: Future>(case: impl FnOnce() -> F) -> F::Output {
+pub(crate) fn paused<F: Future>(case: impl FnOnce() -> F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -333,11 +334,11 @@ pub(super) fn paused<F: Future>(case: impl FnOnce() -> F) -> F::Output {
     runtime.block_on(async { case().await })
 }
 
-pub(super) fn seconds(n: u64) -> Duration {
+pub(crate) fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
 /// Versions that are there.
-pub(super) fn versions() -> impl proptest::strategy::Strategy<Value = &'static str> {
+pub(crate) fn versions() -> impl proptest::strategy::Strategy<Value = &'static str> {
     prop::sample::select(vec!["v1", "v2", "v3"])
 }

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use dhow_proto::model::intent::{After, Desired};
+use dhow_proto::model::secrets::{Purpose, SealedSecrets, Secrets};
+use dhow_proto::model::status::Phase;
+use dhow_proto::model::{BlobRef, Generation};
+use dhow_proto::seal::{Bundle, HostKey};
+use secrecy::SecretString;
+
+use super::world::{Agent, web};
+use crate::engine::fake::Behaviour;
+use crate::execute::tests::world::{image, role_unit};
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_intent_is_brought_about_and_settles() {
+    let agent = Agent::start().await;
+    agent.offer_role(&web("v1", 1));
+    let status = agent.settled(&role_unit("web"), 1).await;
+    assert_eq!(status.serving[0].version.as_str(), "v1");
+    assert_eq!(status.settled.unwrap().number, 1);
+    assert!(!status.step_times.is_empty());
+    let known = agent.ledger.known(&role_unit("web"));
+    assert_eq!(known.settled, known.wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_generation_is_never_tried_again_and_the_settled_one_serves_on() {
+    let agent = Agent::start().await;
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&role_unit("web"), 1).await;
+    agent.world.engine.add_image(image("v2").behaving(Behaviour::Unhealthy));
+    agent.offer_role(&web("v2", 2));
+    let failed = |s: &dhow_proto::model::status::Status| {
+        matches!(s.phase, Phase::Failed(_)) && s.serving.iter().any(|c| c.version.as_str() == "v1")
+    };
+    agent.status(&role_unit("web"), failed).await;
+    let containers = || agent.world.containers();
+    agent
+        .until("what failed is stopped", || {
+            containers().contains("v2 exited") && containers().contains("v1 running")
+        })
+        .await;
+    let (creates, starts) = (agent.calls("create"), agent.calls("start"));
+    let agent = agent.restart().await;
+    agent.status(&role_unit("web"), failed).await;
+    // Many periods, and events of the container that serves.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!((agent.calls("create"), agent.calls("start")), (creates, starts));
+    assert!(agent.world.engine.answers("shop-web"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_removed_by_hand_comes_back_and_both_are_told() {
+    let agent = Agent::start().await;
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&role_unit("web"), 1).await;
+    agent.world.engine.vanish("shop-web-v1");
+    let engine = agent.world.engine.clone();
+    agent.until("it serves again", || engine.answers("shop-web")).await;
+    agent.until("both are told", || agent.told().len() == 2).await;
+    let told = agent.told();
+    assert!(told[0].contains("drift"), "{told:?}");
+    assert!(told[1].contains("repaired"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_generation_takes_over_between_steps() {
+    let agent = Agent::start().await;
+    let slow = image("v1").behaving(Behaviour::HealthyAfter(Duration::from_secs(20)));
+    agent.world.engine.add_image(slow);
+    agent.offer_role(&web("v1", 1));
+    agent.status(&role_unit("web"), |s| matches!(s.phase, Phase::Converging(Some(_)))).await;
+    agent.offer_role(&web("v2", 2));
+    let status = agent.settled(&role_unit("web"), 2).await;
+    assert_eq!(status.serving[0].version.as_str(), "v2");
+    let known = agent.ledger.known(&role_unit("web"));
+    assert!(known.failed.is_none(), "superseded is not failed");
+    assert_eq!(known.settled.unwrap().generation().number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_is_waited_for() {
+    let agent = Agent::start().await;
+    let job = crate::execute::tests::world::Role::job("v1");
+    agent.give_blob(dhow_proto::model::Document::to_bytes(&job.template));
+    let mut intent = job.wanted().intent;
+    let generation = Generation { epoch: 0, number: 1 };
+    intent.after.push(After { unit: role_unit("web"), generation });
+    agent.offer(&intent);
+    let job = role_unit("job");
+    agent.status(&job, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
+    // Longer than a generation waits for what is not a condition.
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(!agent.world.containers().contains("shop-job"));
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&job, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_for_another_host_key_are_awaited_and_cured_by_the_next_intent() {
+    let agent = Agent::start().await;
+    let unit = role_unit("web");
+    let mut secrets = Secrets::new();
+    secrets.insert("TOKEN", SecretString::from("s3cret"));
+    let seal = |key: &HostKey| {
+        let bundle = Bundle::seal(&secrets, &unit, Purpose::Env).unwrap();
+        let host = "h1".parse().unwrap();
+        let key = bundle.wrap(&host, &key.public_bytes()).unwrap();
+        let ciphertext: BlobRef = agent.give_blob(bundle.ciphertext);
+        SealedSecrets { ciphertext, key, purpose: Purpose::Env, unit: unit.clone() }
+    };
+    let offer = |number: u64, key: &HostKey| {
+        let role = web("v1", number);
+        let mut template = role.template.clone();
+        template.container.env.clear();
+        agent.give_blob(dhow_proto::model::Document::to_bytes(&template));
+        let mut intent = role.wanted().intent;
+        if let Desired::Role(role) = &mut intent.desired {
+            role.env = Some(seal(key));
+        }
+        agent.offer(&intent);
+    };
+    offer(1, &HostKey::generate().unwrap());
+    agent.status(&unit, |s| matches!(s.phase, Phase::AwaitingSecrets(_))).await;
+    assert!(!agent.world.containers().contains("shop-web"));
+    offer(2, &agent.host_key);
+    agent.settled(&unit, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_away_fails_nothing_that_has_served() {
+    let agent = Agent::start().await;
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&role_unit("web"), 1).await;
+    for _ in 0..5 {
+        let away = crate::engine::EngineError::Unreachable("no such socket".into());
+        agent.world.engine.fail_next("*", away);
+    }
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(agent.ledger.known(&role_unit("web")).failed.is_none());
+    agent.settled(&role_unit("web"), 1).await;
+    assert!(agent.world.engine.answers("shop-web"));
+}
