@@ -51,8 +51,12 @@ advisories: ## look for known vulnerabilities; needs the network
 # In the order in which a mistake is found soonest; the fleet last, with its runner's closing lines.
 test: setup fmt lint deny advisories unit conformance test-fleet ## everything, as CI runs it
 
-bench: ## print figures: `figure NAME VALUE UNIT`
-	$(AS_ROOT) cargo run --quiet -p dhow-tests --bin dhow-bench
+# Some groups only: make bench GROUP="deploy idle"
+GROUP ?=
+
+bench: ## print figures of release programs: `figure NAME VALUE UNIT`; GROUP=WORD for some of them
+	cargo build --release -p dhow -p dhow-controller -p dhow-agent -p dhow-tests --bins
+	$(AS_ROOT) env DHOW_BIN_DIR=$(CURDIR)/target/release target/release/dhow-bench $(GROUP)
 
 fleet-clean: ## remove fleets that were kept or left behind
 	$(AS_ROOT) cargo run --quiet -p dhow-tests --bin dhow-fleet -- clean
