@@ -8,8 +8,11 @@ export DHOW_SETUP_DIR := $(SETUP_DIR)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 # One case or a few: make test-fleet FILTER=kamal
 FILTER ?=
+# Cargo is always given the whole workspace: with `-p` each selection has its own set of features, and builds nearly all dependencies
+# once more. So the fleet takes programs that were built with the tests.
+PROGRAMS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug
 
-.PHONY: help build setup fmt lint check unit conformance test-fleet deny advisories test bench fleet-clean
+.PHONY: help build programs setup fmt lint check unit conformance test-fleet deny advisories test bench fleet-clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -25,19 +28,23 @@ fmt: ## check the format
 
 lint: ## check the lints, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy -p dhow-tests --test fleet -- -D warnings
+	cargo clippy --workspace --test fleet -- -D warnings
 
 check: fmt lint ## the quick half of `test`
 
 unit: ## run all tests that need neither root nor Docker
-	INSTA_UPDATE=no cargo nextest run --workspace --no-tests=pass -E 'not package(kamal-proxy-stand-in)'
+	INSTA_UPDATE=no cargo nextest run --workspace --no-tests=pass -E 'not binary(conformance)'
 	cargo test --workspace --doc --quiet
 
-conformance: ## hold the kamal-proxy stand-in (or DHOW_PROXY_IMAGE) to the real one's behaviour
-	$(AS_ROOT) cargo test -p kamal-proxy-stand-in
+programs: ## build everything the tests run
+	cargo build --workspace --all-targets
 
-test-fleet: ## run the tests on real Docker hosts; FILTER=WORD for some of them
-	$(AS_ROOT) cargo test -p dhow-tests --test fleet -- $(FILTER)
+conformance: programs ## hold the kamal-proxy stand-in (or DHOW_PROXY_IMAGE) to the real one's behaviour
+	$(AS_ROOT) cargo test --workspace --test conformance
+
+test-fleet: export DHOW_BIN_DIR ?= $(PROGRAMS)
+test-fleet: programs ## run the tests on real Docker hosts; FILTER=WORD for some of them
+	$(AS_ROOT) cargo test --workspace --test fleet -- $(FILTER)
 
 deny: ## check licenses, banned crates and sources of all dependencies
 	cargo deny --offline check bans licenses sources
