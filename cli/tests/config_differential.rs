@@ -7,90 +7,68 @@
 #[allow(dead_code, reason = "no test needs all of it")]
 mod corpus;
 
-use std::path::{Path, PathBuf};
+#[path = "config_corpus/kamal.rs"]
+mod kamal;
+
+use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Kamal needs a second of processor time for each file; a few at once use both.
-const WORKERS: usize = 4;
+use kamal::Line;
 
-fn kamal() -> PathBuf {
-    let given = std::env::var_os("DHOW_KAMAL").map(PathBuf::from);
-    let installed =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dhow-setup/venv/bin/kamal");
-    let kamal = given.unwrap_or(installed);
-    assert!(
-        kamal.exists(),
-        "{} is missing: run `make setup`, or name the program in DHOW_KAMAL",
-        kamal.display()
-    );
-    kamal
-}
-
-/// Runs `PROGRAM config` on a case: `exit: N`, then standard output.
-fn run(program: &Path, name: &str) -> String {
-    let mut command = Command::new(program);
-    command.arg("config").arg("-c").arg(corpus::file(name, "yml")).arg("--version=V");
+/// The words of the command line for a case.
+fn line(name: &str) -> Line {
+    let file = corpus::file(name, "yml").display().to_string();
+    let mut words: Vec<String> = ["config", "-c", &file, "--version=V"].map(str::to_owned).to_vec();
     if let Some(destination) = corpus::destination(name) {
-        command.arg("-d").arg(destination);
+        words.extend(["-d".to_owned(), destination.to_owned()]);
     }
-    let environment = ["VERSION", "NO_COLOR", "DHOW_ERB", "VERBOSE", "KAMAL_DESTINATION"];
-    for variable in environment {
-        command.env_remove(variable);
-    }
-    let output = command.current_dir(corpus::folder()).output().expect("the program starts");
-    let text = String::from_utf8(output.stdout).expect("both print UTF-8");
-    let status = output.status.code().expect("it was not killed");
-    corpus::without_folder(&format!("exit: {status}\n{text}"))
+    Line { folder: corpus::folder(), words }
 }
 
-/// Calls `check` for every name, some at once; gives what it says, in the names' order.
-fn in_parallel(names: &[String], check: impl Fn(&str) -> Option<String> + Sync) -> Vec<String> {
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(|| {
-                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Some(difference) = check(name) {
-                        found.lock().expect("no check panics").push(difference);
-                    }
-                }
-            });
-        }
+/// dhow's answer to a command line, in the form of Kamal's.
+fn dhow(program: &Path, line: &Line) -> (i32, String) {
+    let mut command = Command::new(program);
+    kamal::VARIABLES.iter().for_each(|name| {
+        command.env_remove(name);
     });
-    let mut found = found.into_inner().expect("no check panics");
-    found.sort();
-    found
+    let output =
+        command.args(&line.words).current_dir(&line.folder).output().expect("the program starts");
+    let text = String::from_utf8(output.stdout).expect("it prints UTF-8");
+    (output.status.code().expect("it was not killed"), text)
 }
 
 #[test]
 fn dhow_prints_what_the_real_kamal_prints() {
-    let kamal = kamal();
     let folder = tempfile::tempdir().unwrap();
     // By this name dhow is exactly Kamal, errors included.
-    let dhow = folder.path().join("kamal");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dhow"), &dhow).unwrap();
+    let program = folder.path().join("kamal");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dhow"), &program).unwrap();
     let names = corpus::names();
-    let differences = in_parallel(&names, |name| {
-        let theirs = run(&kamal, name);
+    let lines: Vec<Line> = names.iter().map(|name| line(name)).collect();
+    let shown =
+        |(status, text): (i32, String)| corpus::without_folder(&format!("exit: {status}\n{text}"));
+    let mut differences = Vec::new();
+    for ((name, line), theirs) in names.iter().zip(&lines).zip(kamal::answers(&lines)) {
+        let theirs = shown(theirs);
         if std::env::var_os("DHOW_RECORD").is_some() {
             std::fs::write(corpus::file(name, "kamal"), &theirs).expect("it can be recorded");
         } else if theirs != corpus::recorded(name) {
-            return Some(format!("== {name}: the recording is stale\n{theirs}"));
+            differences.push(format!("== {name}: the recording is stale\n{theirs}"));
+            continue;
         }
-        let ours = run(&dhow, name);
+        let ours = shown(dhow(&program, line));
         let expected = corpus::deliberate(name).map_or(theirs, |(_, expected)| expected);
-        (ours != expected).then(|| format!("== {name}\n-- kamal\n{expected}-- dhow\n{ours}"))
-    });
+        if ours != expected {
+            differences.push(format!("== {name}\n-- kamal\n{expected}-- dhow\n{ours}"));
+        }
+    }
     assert!(differences.is_empty(), "{} differ\n{}", differences.len(), differences.join("\n"));
 }
 
 /// The file that the real `kamal init` writes, with its ERB in comments, is read without complaint.
 #[test]
 fn the_file_of_kamal_init_is_read_as_kamal_reads_it() {
-    let kamal = kamal();
+    let kamal = kamal::program();
     let folder = tempfile::tempdir().unwrap();
     let dhow = folder.path().join("kamal");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dhow"), &dhow).unwrap();

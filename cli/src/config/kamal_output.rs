@@ -21,13 +21,13 @@ pub fn render(config: &Config, version: &str) -> Result<String, libyaml_safer::E
     let accessories = config.raw.get("accessories").cloned();
     let entries = [
         ("roles", Some(build.texts(roles))),
-        ("hosts", Some(build.texts(config.all_hosts()))),
-        ("primary_host", config.primary_host().map(|host| build.text(host))),
+        ("hosts", Some(build.hosts(config))),
+        ("primary_host", config.primary_host().map(|host| build.host(config, host))),
         ("version", Some(build.text(version))),
         ("repository", Some(build.text(&repository))),
         ("absolute_image", Some(build.text(&format!("{repository}:{version}")))),
         ("service_with_version", Some(build.text(&format!("{}-{version}", config.service)))),
-        ("volume_args", Some(build.volume_args(&config.volumes))),
+        ("volume_args", Some(build.volume_args(config))),
         ("ssh_options", Some(build.ssh_options(config))),
         ("sshkit", Some(build.section(config, "sshkit"))),
         ("builder", Some(build.section(config, "builder"))),
@@ -79,9 +79,39 @@ impl Build {
         config.raw.get(name).cloned().unwrap_or_else(|| self.node(empty))
     }
 
-    fn volume_args(&mut self, volumes: &[String]) -> Node {
-        let args = volumes.iter().flat_map(|volume| ["--volume".to_owned(), volume.clone()]);
-        self.texts(args.collect())
+    fn hosts(&mut self, config: &Config) -> Node {
+        let hosts = config.all_hosts();
+        let items = hosts.iter().map(|host| self.host(config, host)).collect();
+        self.node(Value::List(items))
+    }
+
+    /// A host as it was read: one that YAML takes for a number is printed as a number.
+    fn host(&mut self, config: &Config, host: &str) -> Node {
+        let mut values = Vec::new();
+        if let Some(servers) = config.raw.get("servers") {
+            host_values(servers, &mut values);
+        }
+        for entry in
+            config.raw.get("accessories").and_then(Node::as_map).iter().flat_map(|m| &m.entries)
+        {
+            let placed = entry
+                .value
+                .as_map()
+                .into_iter()
+                .flat_map(|map| [map.get("host"), map.get("hosts")]);
+            placed.flatten().for_each(|node| host_values(node, &mut values));
+        }
+        match values.into_iter().find(|node| node.to_text() == host) {
+            Some(node) => node.clone(),
+            None => self.text(host),
+        }
+    }
+
+    fn volume_args(&mut self, config: &Config) -> Node {
+        let volumes = config.raw.get("volumes").and_then(Node::as_list).unwrap_or_default();
+        let args = volumes.iter().flat_map(|volume| [self.text("--volume"), volume.clone()]);
+        let args = args.collect();
+        self.node(Value::List(args))
     }
 
     /// `key_data` is left out: Kamal prints the keys themselves.
@@ -130,10 +160,10 @@ impl Build {
 
     fn logging_args(&mut self, logging: &Logging) -> Node {
         let mut args = Vec::new();
-        if logging.driver.is_none() && logging.options.is_empty() {
+        let named = logging.driver.as_ref().is_some_and(|driver| !driver.trim().is_empty());
+        if !named && logging.options.is_empty() {
             args.extend(["--log-opt".to_owned(), "max-size=\"10m\"".to_owned()]);
-        }
-        if let Some(driver) = &logging.driver {
+        } else if let Some(driver) = &logging.driver {
             args.extend(["--log-driver".to_owned(), shell_quoted(driver)]);
         }
         for (name, node) in &logging.options {
@@ -150,11 +180,34 @@ impl Build {
     }
 }
 
-/// Kamal's quoting for the remote shell: Ruby's `dump`, with `` ` `` and `$` escaped, but `${`.
+/// What stands for a host and is no text: in lists, and as keys of maps with tags.
+fn host_values<'n>(node: &'n Node, values: &mut Vec<&'n Node>) {
+    match &node.value {
+        Value::String(_) => {}
+        Value::List(items) => items.iter().for_each(|item| host_values(item, values)),
+        Value::Map(map) => {
+            for entry in &map.entries {
+                if !matches!(entry.key.value, Value::String(_)) {
+                    values.push(&entry.key);
+                }
+                host_values(&entry.value, values);
+            }
+        }
+        _ => values.push(node),
+    }
+}
+
+/// Kamal's quoting for the remote shell: stretches of ASCII as Ruby's `dump` writes them, with
+/// `` ` `` and `$` escaped, but for `${…}`; other characters stand outside the quotes.
 fn shell_quoted(text: &str) -> String {
-    let mut out = String::from("\"");
+    let mut out = String::new();
     let characters: Vec<char> = text.chars().collect();
+    let mut quoted = false;
     for (index, c) in characters.iter().enumerate() {
+        if c.is_ascii() != quoted {
+            out.push('"');
+            quoted = !quoted;
+        }
         let next = characters.get(index + 1);
         match c {
             '"' => out.push_str("\\\""),
@@ -162,9 +215,19 @@ fn shell_quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
             '\u{1b}' => out.push_str("\\e"),
             '`' => out.push_str("\\`"),
-            '$' if next != Some(&'{') => out.push_str("\\$"),
+            '$' => {
+                let rest = &characters[index + 1..];
+                let ascii = rest.iter().take_while(|c| c.is_ascii());
+                let closed = ascii.take_while(|c| **c != '}').count();
+                let kept = next == Some(&'{') && rest.get(closed) == Some(&'}');
+                out.push_str(if kept { "$" } else { "\\$" });
+            }
             '#' if matches!(next, Some('{' | '$' | '@')) => out.push_str("\\#"),
             c if c.is_ascii_control() => {
                 out.push_str(&format!("\\x{:02X}", u32::from(*c)));
@@ -172,6 +235,8 @@ fn shell_quoted(text: &str) -> String {
             c => out.push(*c),
         }
     }
-    out.push('"');
+    if quoted {
+        out.push('"');
+    }
     out
 }

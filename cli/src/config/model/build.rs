@@ -13,9 +13,11 @@ use super::{
 pub(crate) fn build(raw: Map, destination: Option<String>) -> Config {
     let raw = with_text_keys(raw);
     let root = &raw;
-    let service = text(root, "service").unwrap_or_default();
+    // A name that YAML reads as false counts as none, as for Kamal.
+    let name = |key: &str| root.get(key).filter(|node| !node.is_blank()).and_then(scalar);
+    let service = name("service").unwrap_or_default();
     let registry = registry(root.get("registry").and_then(Node::as_map));
-    let image = text(root, "image").filter(|image| !image.trim().is_empty());
+    let image = name("image");
     let image = image.or_else(|| registry.is_local().then(|| service.clone())).unwrap_or_default();
     let primary_role = text(root, "primary_role").unwrap_or_else(|| "web".into());
     let mut env_tags = tags(map(root, "env_tags"));

@@ -229,19 +229,22 @@ impl Checker {
     }
 
     fn accessory_roles(&mut self, map: &Map, root: &Map) {
-        let mut roles: Vec<&Node> =
-            map.get("roles").and_then(Node::as_list).into_iter().flatten().collect();
-        roles.extend(map.get("role").filter(|role| super::shape::is_text(role)));
+        let one = map.get("role").filter(|role| super::shape::is_text(role));
+        let listed = map.get("roles").and_then(Node::as_list);
         let known: Vec<String> = match root.get("servers").map(|node| &node.value) {
             Some(Value::List(_)) => vec!["web".into()],
             Some(Value::Map(map)) => map.entries.iter().map(|entry| entry.key.to_text()).collect(),
             _ => Vec::new(),
         };
-        let missing: Vec<&Node> =
-            roles.into_iter().filter(|role| !known.contains(&role.to_text())).collect();
-        let Some(first) = missing.first() else { return };
-        let names: Vec<String> = missing.iter().map(|role| role.to_text()).collect();
-        let word = if names.len() == 1 { "role" } else { "roles" };
+        let missing = |role: &&Node| !known.contains(&role.to_text());
+        // Kamal says `roles` of one, too, where it is listed.
+        let mut word = "roles";
+        let mut missed: Vec<&Node> = listed.into_iter().flatten().filter(missing).collect();
+        if missed.is_empty() {
+            (word, missed) = ("role", one.iter().copied().filter(missing).collect());
+        }
+        let Some(first) = missed.first() else { return };
+        let names: Vec<String> = missed.iter().map(|role| role.to_text()).collect();
         let hint = super::nearest(&names[0], known.iter().map(String::as_str))
             .map(|near| format!("did you mean `{near}`?"));
         self.report(

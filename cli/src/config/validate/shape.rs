@@ -61,14 +61,10 @@ impl Checker {
             }
             // Checked by the registry's own rules.
             Shape::Credential => {}
-            Shape::Ssl(_) => self.ssl(node),
+            Shape::Ssl(section) => self.ssl(node, section),
             Shape::SshConfig => self.ssh_config(node),
             Shape::Paths => self.paths(node),
-            Shape::HooksOutput => {
-                if !is_text(node) && node.as_map().is_none() {
-                    self.wrong_type("a string or a symbol", node);
-                }
-            }
+            Shape::HooksOutput => self.hooks_output(node),
             Shape::ProxyOrBoolean(_) => {
                 if node.as_bool().is_none() {
                     self.any_map(node);
@@ -164,11 +160,32 @@ impl Checker {
         });
     }
 
-    fn ssl(&mut self, node: &Node) {
+    fn hooks_output(&mut self, node: &Node) {
+        let Some(map) = node.as_map() else {
+            if !is_text(node) {
+                self.wrong_type("a string or a symbol", node);
+            }
+            return;
+        };
+        for entry in map.entries.iter().filter(|entry| !is_text(&entry.value)) {
+            self.within(&entry.key.to_text(), |this| {
+                this.wrong_type("a string or a symbol", &entry.value);
+            });
+        }
+    }
+
+    fn ssl(&mut self, node: &Node, section: &Section) {
         if node.as_bool().is_some() {
             self.expected.push(node.span);
         } else if node.as_map().is_none() {
             self.wrong_type("a boolean or a hash", node);
+        }
+        // Kamal does not look into the map. Names of secrets that are none would fail at boot.
+        for entry in node.as_map().iter().flat_map(|map| &map.entries) {
+            let known = entry.key.as_text().and_then(|name| section.key(name));
+            if let Some(key) = known.filter(|_| !entry.value.is_blank()) {
+                self.within(key.name, |this| this.text(&entry.value));
+            }
         }
     }
 

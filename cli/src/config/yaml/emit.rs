@@ -37,7 +37,43 @@ pub fn emit(root: &Node, tags: &HashMap<NodeId, String>) -> Result<String, libya
         writer.emitter.emit(Event::stream_end())?;
         writer.emitter.flush()?;
     }
-    Ok(String::from_utf8_lossy(&output).replace(NULL, ""))
+    let text = unescape(&String::from_utf8_lossy(&output).replace(NULL, ""));
+    // The port of libyaml marks the end after any text that keeps its line breaks, libyaml only
+    // after one that is the last thing written.
+    Ok(text.strip_suffix("...\n").map_or_else(|| text.clone(), str::to_owned))
+}
+
+/// First of the ten characters that stand for `\UXXXXXXXX` while libyaml writes: its port takes
+/// characters beyond the first plane for printable, libyaml does not.
+const ESCAPED: char = '\u{f8f0}';
+/// The hexadecimal digit 0; the others follow.
+const DIGITS: u32 = 0xf8d0;
+
+/// Puts stand-ins for what libyaml escapes and its port does not.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if u32::from(c) < 0x1_0000 {
+            out.push(c);
+            continue;
+        }
+        out.extend([ESCAPED, ESCAPED]);
+        let digits = (0..8).rev().map(|at| (u32::from(c) >> (4 * at)) & 0xf);
+        out.extend(digits.filter_map(|digit| char::from_u32(DIGITS + digit)));
+    }
+    out
+}
+
+/// The escapes for the stand-ins.
+fn unescape(text: &str) -> String {
+    if !text.contains(ESCAPED) {
+        return text.to_owned();
+    }
+    let digit = |c: char| {
+        let digit = u32::from(c).checked_sub(DIGITS).and_then(|digit| char::from_digit(digit, 16));
+        digit.map_or(c, |digit| digit.to_ascii_uppercase())
+    };
+    text.replace(&[ESCAPED, ESCAPED].iter().collect::<String>(), "\\U").chars().map(digit).collect()
 }
 
 struct Writer<'w> {
@@ -60,7 +96,13 @@ impl Writer<'_> {
                 let style = MappingStyle::Block;
                 self.emitter.emit(Event::mapping_start(None, tag, tag.is_none(), style))?;
                 for entry in &map.entries {
-                    self.node(&entry.key)?;
+                    if entry.key.is_null() {
+                        // As a key it cannot be plain; Psych's event then asks for the tag `!`.
+                        let style = ScalarStyle::SingleQuoted;
+                        self.emitter.emit(Event::scalar(None, None, "", true, false, style))?;
+                    } else {
+                        self.node(&entry.key)?;
+                    }
                     self.node(&entry.value)?;
                 }
                 self.emitter.emit(Event::mapping_end())
@@ -91,39 +133,68 @@ impl Writer<'_> {
             let style = ScalarStyle::SingleQuoted;
             return self.emitter.emit(Event::scalar(None, tag, text, false, false, style));
         }
-        let style = style(text);
-        self.emitter.emit(Event::scalar(None, None, text, true, true, style))
+        let escaped = escape(text);
+        let style =
+            if escaped.len() == text.len() { style(text) } else { ScalarStyle::DoubleQuoted };
+        self.emitter.emit(Event::scalar(None, None, &escaped, true, true, style))
     }
 }
 
-#[expect(clippy::unwrap_used, reason = "the pattern is constant, compiled by every test run")]
-static PUNCTUATED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"(?m)^\W[^"]*$"#).unwrap());
-
-#[expect(clippy::unwrap_used, reason = "the pattern is constant, compiled by every test run")]
-static NEARLY_OCTAL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^0[0-7]*[89]").unwrap());
-
 /// Psych's choice for a string; a number that is octal but for an 8 or 9 is quoted to be safe.
 fn style(text: &str) -> ScalarStyle {
-    let inner_break = text.char_indices().any(|(at, c)| c == '\n' && at + 1 < text.len());
+    // A break that is neither the last character nor followed by nothing but the last break.
+    let inner_break =
+        text.char_indices().any(|(at, c)| c == '\n' && !matches!(&text[at + 1..], "" | "\n"));
     if inner_break {
         return ScalarStyle::Literal;
     }
     if matches!(text, "y" | "Y" | "n" | "N") {
         return ScalarStyle::DoubleQuoted;
     }
-    if PUNCTUATED.is_match(text) {
+    // An empty line begins with its line break, which is no word character either.
+    if text.starts_with('\n') || text.ends_with("\n\n") || text.split('\n').any(is_punctuated) {
         return ScalarStyle::DoubleQuoted;
     }
-    if !matches!(scalar::resolve(text), Value::String(_)) || NEARLY_OCTAL.is_match(text) {
+    if !matches!(scalar::resolve(text), Value::String(_)) || is_nearly_octal(text) {
         return ScalarStyle::SingleQuoted;
     }
     ScalarStyle::Plain
+}
+
+/// Whether a line begins with no letter, digit or underscore, and holds no double quote behind that.
+fn is_punctuated(line: &str) -> bool {
+    let mut characters = line.chars();
+    let Some(first) = characters.next() else { return false };
+    let is_word = if first.is_ascii() {
+        first.is_ascii_alphanumeric() || first == '_'
+    } else {
+        WORD.is_match(first.encode_utf8(&mut [0; 4]))
+    };
+    !is_word && !characters.as_str().contains('"')
+}
+
+/// What Unicode calls part of a word. Texts that begin with ASCII do without, as it takes long to
+/// build.
+#[expect(clippy::unwrap_used, reason = "the pattern is constant, compiled by every test run")]
+static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\w").unwrap());
+
+/// `0`, octal digits, then an 8 or 9.
+fn is_nearly_octal(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('0') else { return false };
+    rest.trim_start_matches(|c| matches!(c, '0'..='7')).starts_with(['8', '9'])
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::read::{SourceMap, read};
     use super::*;
+
+    #[test]
+    fn what_libyaml_escapes_is_escaped() {
+        assert_eq!(round("[\"a \u{1F600}\", x]"), "---\n- \"a \\U0001F600\"\n- x\n");
+        assert_eq!(round("{a: \"x\\n\\n\\n\", b: z}"), "---\na: |+\n  x\n\n\nb: z\n");
+        assert_eq!(round("{~: x}"), "---\n! '': x\n");
+    }
 
     fn round(text: &str) -> String {
         emit(&read(text, 0, &SourceMap::default()).unwrap().0.unwrap(), &HashMap::new()).unwrap()

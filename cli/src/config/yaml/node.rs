@@ -206,7 +206,7 @@ impl Node {
                 let pairs: Vec<String> = map
                     .entries
                     .iter()
-                    .map(|entry| format!("{} => {}", entry.key.inspect(), entry.value.inspect()))
+                    .map(|entry| format!("{}=>{}", entry.key.inspect(), entry.value.inspect()))
                     .collect();
                 format!("{{{}}}", pairs.join(", "))
             }

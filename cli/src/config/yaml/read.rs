@@ -70,15 +70,7 @@ pub fn read(
     file: u16,
     map: &SourceMap,
 ) -> Result<(Option<Node>, Vec<Surprise>), ReadError> {
-    let guarded = guard(text).map_err(|at| {
-        let start = map.source(u32::try_from(at).unwrap_or(u32::MAX));
-        ReadError {
-            message: "too many tags that a comma follows".into(),
-            psych: None,
-            is_alias: false,
-            span: Span { file, start, end: start.saturating_add(1) },
-        }
-    })?;
+    let guarded = guard(text);
     let mut input = guarded.text.as_bytes();
     let mut parser = Parser::new();
     parser.set_input_string(&mut input);
@@ -195,14 +187,14 @@ impl Reader<'_, '_, '_> {
                 // The alias is where the value is used, so that is where errors point.
                 Ok(Node { span, ..node })
             }
-            EventData::Scalar { anchor, tag, value, style, .. } => {
+            EventData::Scalar { anchor, tag, value, style, quoted_implicit, .. } => {
                 let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
                 let value = if block {
                     self.guarded.block_scalar(value, event.end_mark.index)
                 } else {
                     value
                 };
-                let value = self.scalar(value, tag.as_deref(), style, span)?;
+                let value = self.scalar(value, tag.as_deref(), quoted_implicit, span)?;
                 self.anchored(anchor, Node { value, span, id }, before)
             }
             EventData::SequenceStart { anchor, .. } => {
@@ -265,7 +257,10 @@ impl Reader<'_, '_, '_> {
             let merge = is_merge_key(&event);
             let key = self.node(event, depth + 1)?;
             let event = self.next()?;
+            let alias = matches!(event.data, EventData::Alias { .. });
             let value = self.node(event, depth + 1)?;
+            // A list is merged where it is written out, not where it is an alias.
+            let merge = merge && !(alias && value.as_list().is_some());
             if merge && merge_into(&mut map, &value) {
                 continue;
             }
@@ -283,12 +278,15 @@ impl Reader<'_, '_, '_> {
         &mut self,
         text: String,
         tag: Option<&str>,
-        style: ScalarStyle,
+        quoted: bool,
         span: Span,
     ) -> Result<Value, ReadError> {
+        if quoted {
+            return Ok(Value::String(text));
+        }
         match tag {
             None => {}
-            Some("tag:yaml.org,2002:str" | "!str" | "!ruby/string" | "!") => {
+            Some("tag:yaml.org,2002:str" | "!str" | "!ruby/string") => {
                 return Ok(Value::String(text));
             }
             Some("!ruby/symbol" | "!ruby/sym") => return Ok(Value::Symbol(text)),
@@ -311,9 +309,6 @@ impl Reader<'_, '_, '_> {
             }
             // Any other tag: Psych resolves the text as if it were plain.
             Some(_) => return Ok(scalar::resolve(&text)),
-        }
-        if style != ScalarStyle::Plain {
-            return Ok(Value::String(text));
         }
         let value = scalar::resolve(&text);
         if let Some(message) = scalar::surprise(&text, &value) {
