@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, Request, Response};
 use serde_json::{Map, Value, json};
 
@@ -27,25 +27,30 @@ impl Entry {
     pub(crate) fn begin<B>(
         request: &Request<B>,
         host: &str,
+        path: &str,
         port: u16,
         scheme: &str,
         client: SocketAddr,
     ) -> Self {
         let header = |name: HeaderName| text(request.headers(), &name);
+        let forwarded = header(HeaderName::from_static("x-forwarded-for"));
+        // Go says -1 where the length is not known beforehand.
+        let unknown = if request.headers().contains_key(TRANSFER_ENCODING) { -1 } else { 0 };
+        let length = header(CONTENT_LENGTH).parse::<i64>().unwrap_or(unknown);
         let fields = json!({
             "host": host,
             "port": port,
-            "path": request.uri().path(),
+            "path": path,
             "request_id": header(HeaderName::from_static("x-request-id")),
             "service": "",
             "target": "",
             "method": request.method().as_str(),
-            "req_content_length": header(CONTENT_LENGTH).parse::<i64>().unwrap_or(0),
+            "req_content_length": length,
             "req_content_type": header(CONTENT_TYPE),
             "resp_content_type": "",
             "client_addr": client.ip().to_string(),
             "client_port": client.port().to_string(),
-            "remote_addr": header(HeaderName::from_static("x-forwarded-for")),
+            "remote_addr": if forwarded.is_empty() { client.ip().to_string() } else { forwarded },
             "user_agent": header(USER_AGENT),
             "proto": format!("{:?}", request.version()),
             "scheme": scheme,
@@ -69,7 +74,9 @@ impl Entry {
         for name in names.into_iter().flatten() {
             if let Ok(header) = name.parse::<HeaderName>() {
                 let field = format!("{prefix}_{}", header.as_str().replace('-', "_"));
-                self.set(&field, &text(headers, &header));
+                let values = headers.get_all(&header).iter();
+                let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
+                self.set(&field, &values.collect::<Vec<_>>().join(","));
             }
         }
     }

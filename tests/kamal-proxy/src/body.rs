@@ -21,6 +21,32 @@ pub(crate) fn whole(bytes: impl Into<Bytes>) -> ProxyBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
+/// A body that does not tell its length beforehand, so that it is sent in chunks.
+pub(crate) fn in_chunks(bytes: Bytes) -> ProxyBody {
+    if bytes.is_empty() {
+        return whole(bytes);
+    }
+    Unannounced(Some(bytes)).boxed()
+}
+
+struct Unannounced(Option<Bytes>);
+
+impl Body for Unannounced {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 /// A body that can be cut: it fails when `cancel` fires, which breaks the connection off. Drops
 /// `guard` with its end, and tells `ended` when its last frame was read.
 pub(crate) struct Watched<G> {

@@ -100,7 +100,9 @@ pub(crate) fn read(words: &[String]) -> Result<Command, String> {
         }),
         "rollout" => rollout(rest),
         "help" | "completion" | "--help" | "-h" => Ok(Command::Help),
-        flag if flag.starts_with("--") => Err(format!("unknown flag: {flag}")),
+        flag if flag.starts_with("--") => {
+            Err(format!("unknown flag: {}", flag.split('=').next().unwrap_or(flag)))
+        }
         other => Err(format!(
             "unknown command {other:?} for \"kamal-proxy\"\nRun 'kamal-proxy --help' for usage."
         )),
@@ -162,8 +164,11 @@ fn rollout(words: &[String]) -> Result<Command, String> {
             Ok(Request::RolloutSet { service, split })
         }),
         "stop" => call(&[], rest, |flags| Ok(Request::RolloutStop { service: flags.only_arg()? })),
-        "--help" | "-h" => Ok(Command::Help),
-        other => Err(format!("unknown command {other:?} for \"kamal-proxy rollout\"")),
+        flag if flag.starts_with("--") && flag != "--help" => {
+            Err(format!("unknown flag: {}", flag.split('=').next().unwrap_or(flag)))
+        }
+        // cobra shows the help of a group of commands for whatever it does not know below it.
+        _ => Ok(Command::Help),
     }
 }
 
@@ -177,8 +182,6 @@ fn required_target(flags: &Parsed) -> Result<Vec<String>, String> {
 
 fn deploy(flags: &Parsed) -> Result<Request, String> {
     let service = flags.only_arg()?;
-    let targets = required_target(flags)?;
-    check_groups(flags)?;
     let tls = flags.bool("tls", false);
     let cache = server::data_dir().join("certs").display().to_string();
     let options = ServiceOptions {
@@ -199,27 +202,31 @@ fn deploy(flags: &Parsed) -> Result<Request, String> {
         strip_prefix: flags.bool("strip-path-prefix", true),
         writer_affinity_timeout: flags.int("writer-affinity-timeout", SECOND),
         read_targets_accept_websockets: flags.bool("read-target-websockets", false),
-    };
-    let target_options = target_options(flags, tls)?;
+    }
+    .normalised();
+    // In the real client's order, which decides what is said when several things are wrong.
+    check_limits(flags)?;
+    options.validate()?;
+    let targets = required_target(flags)?;
+    check_pair(flags)?;
     Ok(Request::Deploy(Box::new(Deploy {
         service,
         targets,
         readers: flags.list("read-target"),
         options,
-        target_options,
+        target_options: target_options(flags, tls),
         deploy_timeout: flags.int("deploy-timeout", 30 * SECOND),
         drain_timeout: flags.int("drain-timeout", 30 * SECOND),
         force: flags.bool("force", false),
     })))
 }
 
-fn target_options(flags: &Parsed, tls: bool) -> Result<TargetOptions, String> {
-    let port = flags.int("health-check-port", 0);
+fn target_options(flags: &Parsed, tls: bool) -> TargetOptions {
     let headers = |flag: &str| flags.is_set(flag).then(|| flags.list(flag));
-    Ok(TargetOptions {
+    TargetOptions {
         health_check_config: HealthCheckConfig {
             path: text_or(flags, "health-check-path", "/up"),
-            port: u16::try_from(port).map_err(|_| format!("invalid health check port {port}"))?,
+            port: flags.int("health-check-port", 0),
             interval: flags.int("health-check-interval", SECOND),
             timeout: flags.int("health-check-timeout", 5 * SECOND),
             host: flags.text("health-check-host"),
@@ -235,18 +242,23 @@ fn target_options(flags: &Parsed, tls: bool) -> Result<TargetOptions, String> {
         // Without TLS there is likely another proxy in front, whose headers count.
         forward_headers: flags.bool("forward-headers", !tls),
         scope_cookie_paths: flags.bool("scope-cookie-paths", false),
-    })
+    }
 }
 
-fn check_groups(flags: &Parsed) -> Result<(), String> {
+/// A limit needs its buffer's flag on the command line, whatever that flag says.
+fn check_limits(flags: &Parsed) -> Result<(), String> {
     for (limit, buffer, what) in [
         ("max-request-body", "buffer-requests", "request"),
         ("max-response-body", "buffer-responses", "response"),
     ] {
-        if flags.is_set(limit) && !flags.bool(buffer, false) {
+        if flags.is_set(limit) && !flags.is_set(buffer) {
             return Err(format!("{limit} can only be set when {what} buffering is enabled"));
         }
     }
+    Ok(())
+}
+
+fn check_pair(flags: &Parsed) -> Result<(), String> {
     let pair = ["tls-certificate-path", "tls-private-key-path"];
     match pair.map(|flag| flags.is_set(flag)) {
         [true, false] => Err(missing_of_pair(pair[1])),
@@ -291,6 +303,16 @@ mod tests {
             why("deploy web --target a:80 --tls-certificate-path x"),
             "if any flags in the group [tls-certificate-path tls-private-key-path] are set they must all be set; missing [tls-private-key-path]"
         );
+        // Not required yet where another rule speaks first.
+        assert!(why("deploy web --max-request-body 5").starts_with("max-request-body can only"));
+        assert_eq!(
+            why("deploy web --target a:80 --tls --host a.test --path-prefix /x"),
+            "TLS settings must be specified on the root path service"
+        );
+        assert_eq!(
+            why("deploy web --target a:80 --host a,b --canonical-host c"),
+            "canonical-host 'c' must be present in the hosts list: [a b]"
+        );
         assert!(why("version").starts_with("unknown command \"version\" for \"kamal-proxy\""));
         assert_eq!(why("deploy web --version"), "unknown flag: --version");
     }
@@ -305,5 +327,12 @@ mod tests {
         assert_eq!(deploy.deploy_timeout, 30 * SECOND);
         assert!(!deploy.target_options.forward_headers);
         assert!(deploy.options.tls_redirect && deploy.options.strip_prefix);
+    }
+
+    #[test]
+    fn a_limit_without_its_buffer_is_taken_when_the_buffer_is_switched_off_in_words() {
+        let line = "deploy web --target=a:80 --max-request-body=5 --buffer-requests=false";
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        assert!(matches!(read(&words), Ok(Command::Call(Request::Deploy(_)))));
     }
 }

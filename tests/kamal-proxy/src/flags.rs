@@ -75,10 +75,7 @@ impl Parsed {
     fn set(&mut self, name: &'static str, kind: Kind, text: &str) -> Result<(), String> {
         let value = match kind {
             Kind::Bool => read_bool(text).map(Value::Bool),
-            Kind::Int => text
-                .parse()
-                .map(Value::Int)
-                .map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax")),
+            Kind::Int => read_int(text).map(Value::Int),
             Kind::Duration => duration::parse(text).map(Value::Int),
             Kind::Text => Ok(Value::Text(text.to_owned())),
             Kind::List => {
@@ -134,6 +131,31 @@ impl Parsed {
     }
 }
 
+/// As Go's `ParseInt` with base 0: `0x10`, `0b1`, `0o7`, `010` and `1_000` are numbers too.
+fn read_int(text: &str) -> Result<i64, String> {
+    let invalid = || format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
+    let (negative, unsigned) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let lower = unsigned.to_ascii_lowercase();
+    let (base, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, &lower[2..]),
+        [b'0', b'b', ..] => (2, &lower[2..]),
+        [b'0', b'o', ..] => (8, &lower[2..]),
+        [b'0', _, ..] => (8, &lower[1..]),
+        _ => (10, lower.as_str()),
+    };
+    let digits = digits.replace('_', "");
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(base)) {
+        return Err(invalid());
+    }
+    let out_of_range = || format!("strconv.ParseInt: parsing {text:?}: value out of range");
+    let value = i128::from_str_radix(&digits, base).map_err(|_| out_of_range())?;
+    i64::try_from(if negative { -value } else { value }).map_err(|_| out_of_range())
+}
+
 fn read_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -171,6 +193,20 @@ mod tests {
     fn a_boolean_takes_no_second_word() {
         assert_eq!(read("--tls false").unwrap().args, ["false"]);
         assert!(read("--tls false").unwrap().bool("tls", false));
+    }
+
+    #[test]
+    fn integers_are_read_in_the_base_they_are_written_in() {
+        for (text, value) in [("8080", 8080), ("-1", -1), ("0x10", 16), ("010", 8), ("1_000", 1000)]
+        {
+            assert_eq!(read(&format!("--percent {text}")).unwrap().int("percent", 7), value);
+        }
+        let why = |text: &str| read(&format!("--percent={text}")).unwrap_err();
+        assert_eq!(
+            why("ten"),
+            "invalid argument \"ten\" for \"--percent\" flag: strconv.ParseInt: parsing \"ten\": invalid syntax"
+        );
+        assert!(why("99999999999999999999").ends_with("value out of range"));
     }
 
     #[test]

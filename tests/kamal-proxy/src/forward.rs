@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED,
+    UPGRADE,
+};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -12,16 +15,18 @@ use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Entry, Open};
-use crate::body::{ProxyBody, Watched, whole};
+use crate::body::{ProxyBody, Watched, in_chunks, whole};
 use crate::duration;
 use crate::headers;
 use crate::target::InFlight;
 
 /// Why there is no answer of the app.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) status: u16,
-    pub(crate) entry: Entry,
+pub(crate) enum Failure {
+    /// The proxy answers with this status itself.
+    Status { status: u16, entry: Entry },
+    /// The app's answer broke off while it was buffered: the client's connection does so too.
+    Broken,
 }
 
 /// Sends `request`, whose headers are ready but for hop-by-hop ones, to `path` on the target.
@@ -40,7 +45,7 @@ pub(crate) async fn forward(
     };
     let (mut response, client_side) = match exchanged {
         Ok(exchanged) => exchanged,
-        Err(status) => return Err(Failure { status: status.as_u16(), entry }),
+        Err(status) => return Err(Failure::Status { status: status.as_u16(), entry }),
     };
     let options = flight.target.options.clone();
     entry.answered(&response);
@@ -48,7 +53,7 @@ pub(crate) async fn forward(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match client_side {
             Some(client_side) => Ok(switch(response, client_side, flight, entry)),
-            None => Err(Failure { status: 502, entry }),
+            None => Err(Failure::Status { status: 502, entry }),
         };
     }
     let buffered = options.buffer_responses && !streams(&response);
@@ -62,20 +67,33 @@ pub(crate) async fn forward(
     let limit = limit(options.max_response_body_size);
     let collected = tokio::select! {
         biased;
-        () = cancel.cancelled() => Err(504),
-        collected = Limited::new(body, limit).collect() => match collected {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(500),
-            Err(_) => Err(502),
-        },
+        () = cancel.cancelled() => return Err(Failure::Broken),
+        collected = Limited::new(body, limit).collect() => collected,
     };
     match collected {
-        Ok(bytes) => {
+        Ok(collected) => {
+            let bytes = collected.to_bytes();
             crate::body::Count::count(&mut entry, bytes.len());
             Ok(Response::from_parts(parts, whole(bytes)))
         }
-        Err(status) => Err(Failure { status, entry }),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Ok(too_long(Response::from_parts(parts, ()), entry))
+        }
+        Err(_) => Err(Failure::Broken),
     }
+}
+
+/// Stands for an answer over the limit; the headers that do not speak of its body stay.
+fn too_long(response: Response<()>, mut entry: Entry) -> Response<ProxyBody> {
+    let mut response = response.map(|()| whole(headers::INTERNAL_ERROR));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    for of_the_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG, LAST_MODIFIED, CACHE_CONTROL] {
+        response.headers_mut().remove(of_the_body);
+    }
+    headers::set_plain_text(response.headers_mut());
+    entry.answered(&response);
+    crate::body::Count::count(&mut entry, headers::INTERNAL_ERROR.len());
+    response
 }
 
 /// The client's side of a connection that may be upgraded.
@@ -104,9 +122,8 @@ async fn exchange(
     let body = if options.buffer_requests && client_side.is_none() {
         sent.cancel();
         let bytes = buffer(&parts.headers, body, limit(options.max_request_body_size)).await?;
-        // A chunked body has a length now.
-        parts.headers.contains_key(CONTENT_LENGTH).then(|| parts.headers.remove(CONTENT_LENGTH));
-        whole(bytes)
+        // What came in chunks goes on in chunks, though its length is known now.
+        if parts.headers.contains_key(CONTENT_LENGTH) { whole(bytes) } else { in_chunks(bytes) }
     } else {
         Watched::new(body, flight.cancelled(), sent.clone(), ()).boxed()
     };
@@ -121,6 +138,10 @@ async fn exchange(
 }
 
 async fn too_late(sent: &CancellationToken, timeout: Duration) {
+    if timeout.is_zero() {
+        // None asked for: Go waits for ever.
+        return std::future::pending().await;
+    }
     sent.cancelled().await;
     tokio::time::sleep(timeout).await;
 }
@@ -138,7 +159,7 @@ async fn buffer(
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(_) => Err(StatusCode::BAD_GATEWAY),
+        Err(_) => Err(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
@@ -147,16 +168,11 @@ fn limit(bytes: i64) -> usize {
     usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(usize::MAX)
 }
 
-/// Answers that are passed through as they come even when answers are buffered.
+/// Answers that are passed through as they come even when answers are buffered. The real proxy means
+/// chunked ones too, but the header it looks for is gone by then.
 fn streams<B>(response: &Response<B>) -> bool {
-    let has = |name, word: &str| {
-        response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.contains(word))
-    };
-    has(CONTENT_TYPE, "text/event-stream") || has(TRANSFER_ENCODING, "chunked")
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.split(';').next() == Some("text/event-stream"))
 }
 
 fn status_of(error: &ClientError) -> StatusCode {

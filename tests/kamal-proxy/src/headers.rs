@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use http::header::{
-    CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Method, Request, Uri};
 use rustls::crypto::SecureRandom;
+
+use crate::path;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
@@ -19,10 +21,10 @@ const KAMAL_TARGET: HeaderName = HeaderName::from_static("x-kamal-target");
 
 /// Adds the id and the start of a request where the client gave none.
 pub(crate) fn add_request_id(headers: &mut HeaderMap) {
-    if !headers.contains_key(REQUEST_ID) {
+    if is_empty(headers, &REQUEST_ID) {
         insert(headers, REQUEST_ID, &uuid());
     }
-    if !headers.contains_key(REQUEST_START) {
+    if is_empty(headers, &REQUEST_START) {
         let now = jiff::Timestamp::now().as_millisecond();
         insert(headers, REQUEST_START, &format!("t={now}"));
     }
@@ -46,11 +48,15 @@ pub(crate) fn add_forwarded(
     let chain = before.into_iter().chain([client.to_string()]).collect::<Vec<_>>().join(", ");
     insert(headers, FORWARDED_FOR, &chain);
     for (name, value) in [(FORWARDED_HOST, host), (FORWARDED_PROTO, scheme)] {
-        if !forward || !headers.contains_key(&name) {
+        if !forward || is_empty(headers, &name) {
             insert(headers, name, value);
         }
     }
-    insert(headers, KAMAL_TARGET, target);
+    // Like the addresses: with another proxy of this kind in front, both targets are named.
+    let before = headers.get_all(KAMAL_TARGET).iter().filter(|_| forward);
+    let before = before.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let targets = before.chain([target.to_owned()]).collect::<Vec<_>>().join(", ");
+    insert(headers, KAMAL_TARGET, &targets);
 }
 
 /// Takes away what concerns one connection only (RFC 9110, 7.6.1).
@@ -74,8 +80,18 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         TRANSFER_ENCODING,
         UPGRADE,
     ];
+    // The only value that may go on: the app may send trailers (RFC 9110, 10.1.4).
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|word| word.trim().eq_ignore_ascii_case("trailers"));
     for name in known {
         headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
@@ -117,16 +133,31 @@ pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
         .map(|(_, value)| value.to_owned())
 }
 
-/// Path and query with `prefix` taken off.
+/// Path and query with `prefix` taken off; the query goes on byte for byte.
 pub(crate) fn stripped(uri: &Uri, prefix: &str) -> String {
-    let whole = uri.path_and_query().map_or("/", |whole| whole.as_str());
-    let rest = if prefix == "/" { whole } else { whole.strip_prefix(prefix).unwrap_or(whole) };
-    if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }
+    let path = path::forwarded(uri.path(), prefix);
+    match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    }
 }
 
 /// Whether a request only looks: GET or HEAD.
 pub(crate) fn only_reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// What Go's `http.Error` says of a failure that has no page.
+pub(crate) const INTERNAL_ERROR: &str = "Internal Server Error\n";
+
+/// The headers of such an answer.
+pub(crate) fn set_plain_text(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+fn is_empty(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get(name).is_none_or(HeaderValue::is_empty)
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {

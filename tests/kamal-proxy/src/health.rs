@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::duration;
 use crate::log;
+use crate::path;
 use crate::target::Target;
 
 /// As Go's HTTP client.
@@ -58,7 +59,7 @@ fn url(target: &Target) -> String {
         (port, Some((host, _))) => format!("{host}:{port}"),
         (port, None) => format!("{}:{port}", target.name),
     };
-    format!("http://{authority}/{}", config.path.trim_start_matches('/'))
+    format!("http://{authority}{}", path::joined(&config.path))
 }
 
 async fn probe(url: &str, host: &str) -> Result<(), String> {

@@ -7,7 +7,7 @@ pub(crate) const COLUMNS: [&str; 6] = ["Service", "Host", "Path", "Target", "Sta
 pub(crate) fn render(rows: &[[String; 6]]) -> String {
     let widths: Vec<usize> = (0..COLUMNS.len())
         .map(|column| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
+            let cells = rows.iter().map(|row| row[column].len());
             cells.chain([COLUMNS[column].len()]).max().unwrap_or_default()
         })
         .collect();
@@ -21,7 +21,7 @@ pub(crate) fn render(rows: &[[String; 6]]) -> String {
 fn line(cells: &[String; 6], widths: &[usize], style: impl Fn(usize) -> &'static str) -> String {
     let mut line = String::new();
     for (column, cell) in cells.iter().enumerate() {
-        let padding = " ".repeat(widths[column] - cell.chars().count());
+        let padding = " ".repeat(widths[column] - cell.len());
         line.push_str(&format!("\x1b[{}m{cell}\x1b[0m{padding}  ", style(column)));
     }
     line.push('\n');

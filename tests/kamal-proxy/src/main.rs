@@ -17,6 +17,7 @@ mod list;
 mod log;
 mod options;
 mod pages;
+mod path;
 mod router;
 mod rpc;
 mod server;

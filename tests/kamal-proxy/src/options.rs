@@ -36,12 +36,14 @@ impl ServiceOptions {
         self
     }
 
-    /// What the server refuses before it looks at any target.
+    /// What the client refuses before it asks the server.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        if self.tls_enabled && self.path_prefixes.iter().any(|prefix| prefix != "/") {
+        if self.tls_enabled && !self.serves_root() {
             return Err("TLS settings must be specified on the root path service".to_owned());
         }
-        if !self.canonical_host.is_empty() && !self.hosts.contains(&self.canonical_host) {
+        // Without a host any name may be the canonical one.
+        let named = self.hosts.first().is_some_and(|host| !host.is_empty());
+        if named && !self.canonical_host.is_empty() && !self.hosts.contains(&self.canonical_host) {
             return Err(format!(
                 "canonical-host '{}' must be present in the hosts list: [{}]",
                 self.canonical_host,
@@ -49,6 +51,10 @@ impl ServiceOptions {
             ));
         }
         Ok(())
+    }
+
+    pub(crate) fn serves_root(&self) -> bool {
+        self.path_prefixes.iter().any(|prefix| prefix == "/")
     }
 
     /// The (host, prefix) pairs that only one service may have.
@@ -81,7 +87,7 @@ pub(crate) struct TargetOptions {
 pub(crate) struct HealthCheckConfig {
     pub(crate) path: String,
     /// 0 is the target's own port.
-    pub(crate) port: u16,
+    pub(crate) port: i64,
     pub(crate) interval: i64,
     pub(crate) timeout: i64,
     /// `""` is the target.
@@ -98,6 +104,9 @@ pub(crate) struct RolloutSplit {
 impl RolloutSplit {
     /// Whether the client with this value of the cookie `kamal-rollout` belongs to the rollout.
     pub(crate) fn takes(&self, cookie: &str) -> bool {
+        if cookie.is_empty() {
+            return false;
+        }
         if self.allowlist.iter().any(|allowed| allowed == cookie) {
             return true;
         }
@@ -105,8 +114,7 @@ impl RolloutSplit {
         let hash = cookie
             .bytes()
             .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        f64::from(hash) <= f64::from(u32::MAX) * self.percentage as f64 / 100.0
-            && self.percentage > 0
+        f64::from(hash) <= f64::from(u32::MAX) * (self.percentage as f64 / 100.0)
     }
 }
 

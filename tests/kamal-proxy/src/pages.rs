@@ -86,7 +86,7 @@ fn reason(status: u16) -> &'static str {
 }
 
 /// As Go's html/template escapes text.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

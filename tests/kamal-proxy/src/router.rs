@@ -15,9 +15,18 @@ use crate::service::{Rollout, Service, Setup};
 use crate::state;
 use crate::targets::TargetSet;
 
+type Services = BTreeMap<String, Arc<Service>>;
+
+/// What a service does about TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tls {
+    pub(crate) enabled: bool,
+    pub(crate) redirect: bool,
+}
+
 /// The services of this proxy.
 pub(crate) struct Router {
-    services: RwLock<BTreeMap<String, Arc<Service>>>,
+    services: RwLock<Services>,
     state_file: PathBuf,
     /// Held while the state file is written, so that the newest state is written last.
     saving: Mutex<()>,
@@ -91,18 +100,17 @@ impl Router {
     }
 
     async fn deploy(&self, deploy: Deploy) -> Result<(), String> {
-        let options = deploy.options.normalised();
-        options.validate()?;
-        let target_options = Arc::new(deploy.target_options);
-        let targets = TargetSet::new(&deploy.targets, &deploy.readers, &target_options)?;
+        let options = deploy.options;
         let about = json!({
             "service": deploy.service,
-            "targets": targets.writer_names(),
+            "targets": deploy.targets,
             "hosts": options.hosts,
             "paths": options.path_prefixes,
             "tls": options.tls_enabled,
         });
         log::info("Deploying", about.clone());
+        let target_options = Arc::new(deploy.target_options);
+        let targets = TargetSet::new(&deploy.targets, &deploy.readers, &target_options)?;
         targets.start_checks();
         if !deploy.force {
             wait_until_ready(&targets, deploy.deploy_timeout).await?;
@@ -163,10 +171,11 @@ impl Router {
         let service = self.find(name)?;
         let word = gate.word();
         service.set_gate(gate);
-        self.save();
         log::info(&format!("Service {word}"), json!({"service": name}));
         service.drain(duration::wait(drain_timeout)).await;
         log::info("Service drained", json!({"service": name}));
+        // Only now, as in the real proxy: one that dies during the drain starts as it was before.
+        self.save();
         Ok(())
     }
 
@@ -197,17 +206,16 @@ impl Router {
             .values()
             .map(|service| {
                 let setup = service.setup();
-                let hosts =
-                    setup.options.hosts.iter().map(|host| if host.is_empty() { "*" } else { host });
+                let hosts = setup.options.hosts.join(",");
                 let mut targets = setup.targets.writer_names();
                 targets.extend(setup.targets.reader_names());
                 [
                     service.name.clone(),
-                    hosts.collect::<Vec<_>>().join(","),
+                    if hosts.is_empty() { "*".to_owned() } else { hosts },
                     setup.options.path_prefixes.join(","),
                     targets.join(","),
                     service.gate().word().to_owned(),
-                    if setup.options.tls_enabled { "yes" } else { "no" }.to_owned(),
+                    if tls_of(&services, &setup).enabled { "yes" } else { "no" }.to_owned(),
                 ]
             })
             .collect();
@@ -218,26 +226,12 @@ impl Router {
     /// is known has no second chance when none of its prefixes matches.
     pub(crate) fn route(&self, host: &str, path: &str) -> Option<Route> {
         let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
-        let parent = host.split_once('.').map(|(_, rest)| format!("*.{rest}"));
-        for wanted in [Some(host), parent.as_deref(), Some("")].into_iter().flatten() {
-            let mut best: Option<Route> = None;
-            let mut known = false;
-            for service in services.values() {
-                let setup = service.setup();
-                for (_, prefix) in setup.options.claims().filter(|(host, _)| *host == wanted) {
-                    known = true;
-                    if prefix_matches(prefix, path)
-                        && best.as_ref().is_none_or(|best| best.prefix.len() < prefix.len())
-                    {
-                        best = Some(Route { service: service.clone(), prefix: prefix.to_owned() });
-                    }
-                }
-            }
-            if known {
-                return best;
-            }
-        }
-        None
+        choose(&services, host, path)
+    }
+
+    /// What applies to TLS requests of a service.
+    pub(crate) fn tls(&self, setup: &Setup) -> Tls {
+        tls_of(&self.services.read().unwrap_or_else(PoisonError::into_inner), setup)
     }
 
     /// The certificate for a name; without one, the first TLS service's.
@@ -259,6 +253,46 @@ impl Router {
     }
 }
 
+fn choose(services: &Services, host: &str, path: &str) -> Option<Route> {
+    let parent = match host.split_once('.') {
+        Some((first, rest)) if !first.is_empty() => Some(format!("*.{rest}")),
+        _ => None,
+    };
+    for wanted in [Some(host), parent.as_deref(), Some("")].into_iter().flatten() {
+        let mut best: Option<Route> = None;
+        let mut known = false;
+        for service in services.values() {
+            let setup = service.setup();
+            for (_, prefix) in setup.options.claims().filter(|(host, _)| *host == wanted) {
+                known = true;
+                if prefix_matches(prefix, path)
+                    && best.as_ref().is_none_or(|best| best.prefix.len() < prefix.len())
+                {
+                    best = Some(Route { service: service.clone(), prefix: prefix.to_owned() });
+                }
+            }
+        }
+        if known {
+            return best;
+        }
+    }
+    None
+}
+
+/// A service below a prefix follows the root service of its first host, or has no TLS without one.
+fn tls_of(services: &Services, setup: &Setup) -> Tls {
+    let own = |options: &ServiceOptions| Tls {
+        enabled: options.tls_enabled,
+        redirect: options.tls_redirect,
+    };
+    if setup.options.serves_root() {
+        return own(&setup.options);
+    }
+    let host = setup.options.hosts.first().map_or("", String::as_str);
+    choose(services, host, "/")
+        .map_or(Tls { enabled: false, redirect: true }, |root| own(&root.service.setup().options))
+}
+
 async fn wait_until_ready(targets: &TargetSet, deploy_timeout: i64) -> Result<(), String> {
     let ready = tokio::time::timeout(duration::wait(deploy_timeout), targets.became_ready()).await;
     ready.map_err(|_| {
@@ -272,8 +306,10 @@ async fn wait_until_ready(targets: &TargetSet, deploy_timeout: i64) -> Result<()
 
 /// Whether `path` lies in `prefix`, at a slash.
 fn prefix_matches(prefix: &str, path: &str) -> bool {
-    prefix == "/"
-        || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    if prefix == "/" {
+        return path.starts_with('/');
+    }
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -286,5 +322,6 @@ mod tests {
         assert!(prefix_matches("/api", "/api"));
         assert!(prefix_matches("/api", "/api/x"));
         assert!(!prefix_matches("/api", "/apix"));
+        assert!(!prefix_matches("/", "*"));
     }
 }

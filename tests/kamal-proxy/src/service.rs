@@ -20,6 +20,8 @@ pub(crate) struct Service {
     setup: RwLock<Arc<Setup>>,
     rollout: RwLock<Rollout>,
     gate: watch::Sender<Gate>,
+    /// Whether the gate is a pause that was read from the state file.
+    pause_restored: bool,
 }
 
 /// What one deploy decides.
@@ -75,12 +77,15 @@ pub(crate) enum Passage {
 
 impl Service {
     pub(crate) fn new(name: &str, setup: Arc<Setup>, rollout: Rollout, gate: Gate) -> Arc<Self> {
+        // Only a restore gives a service that is not running.
+        let pause_restored = matches!(gate, Gate::Paused { .. });
         let (gate, _) = watch::channel(gate);
         Arc::new(Self {
             name: name.to_owned(),
             setup: RwLock::new(setup),
             rollout: RwLock::new(rollout),
             gate,
+            pause_restored,
         })
     }
 
@@ -119,7 +124,15 @@ impl Service {
         self.gate.borrow().clone()
     }
 
+    /// Lets requests through, holds them or turns them away from now on.
     pub(crate) fn set_gate(&self, gate: Gate) {
+        if self.pause_restored && !matches!(gate, Gate::Paused { .. }) {
+            // The real proxy of this version panics here: the channel that a resume closes is only
+            // made by a pause, not by a restart. As nothing was saved, the service is paused again
+            // when the server is back. A deployer has to know, so it happens here too.
+            eprintln!("panic: close of nil channel");
+            std::process::exit(2);
+        }
         self.gate.send_replace(gate);
     }
 

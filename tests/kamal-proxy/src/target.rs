@@ -16,7 +16,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::ProxyBody;
-use crate::duration;
 use crate::log;
 use crate::options::TargetOptions;
 
@@ -74,7 +73,6 @@ impl Target {
         }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(duration::wait(options.response_timeout)));
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(MAX_IDLE)
             .http1_title_case_headers(true)
@@ -106,10 +104,10 @@ impl Target {
         let was = {
             let mut inner = self.lock();
             let next = match (inner.state, healthy) {
-                (State::Draining, _) | (State::Healthy, true) => return,
-                (State::Adding | State::Unhealthy, true) => State::Healthy,
+                (State::Healthy, true) => return,
+                (State::Adding | State::Unhealthy | State::Draining, true) => State::Healthy,
                 // Before its first success a target stays what it is.
-                (State::Adding | State::Unhealthy, false) => return,
+                (State::Adding | State::Unhealthy | State::Draining, false) => return,
                 (State::Healthy, false) => State::Unhealthy,
             };
             std::mem::replace(&mut inner.state, next)
@@ -138,7 +136,6 @@ impl Target {
         if was == State::Draining {
             return;
         }
-        self.log_state(was);
         for flight in flights.iter().filter(|flight| flight.upgraded.load(Ordering::SeqCst)) {
             flight.cancel.cancel();
         }
@@ -150,8 +147,7 @@ impl Target {
         for flight in &flights {
             flight.cancel.cancel();
         }
-        let drained = std::mem::replace(&mut self.lock().state, was);
-        self.log_state(drained);
+        self.lock().state = was;
     }
 
     fn log_state(&self, was: State) {

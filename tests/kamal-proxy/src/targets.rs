@@ -76,7 +76,8 @@ impl TargetSet {
 
     /// Begins a request on a healthy target, or `None` if there is none.
     pub(crate) fn begin(&self) -> Option<InFlight> {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        // The real proxy counts before it looks, so the second of two is asked first.
+        let first = self.turn.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         (0..self.writers.len()).find_map(|offset| {
             self.writers[first.wrapping_add(offset) % self.writers.len()].begin()
         })

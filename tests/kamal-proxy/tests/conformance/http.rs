@@ -17,6 +17,8 @@ pub(crate) struct Ask {
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    /// Whether `Content-Length` tells how long the body is.
+    announced: bool,
 }
 
 /// An answer, complete.
@@ -46,12 +48,26 @@ impl Ask {
             path: path.to_owned(),
             headers: Vec::new(),
             body: Vec::new(),
+            announced: true,
         }
     }
 
     pub(crate) fn post(mut self, body: &[u8]) -> Self {
         self.method = "POST";
         self.body = body.to_vec();
+        self
+    }
+
+    /// Another method, without a body of its own.
+    pub(crate) fn method(mut self, method: &'static str) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// Bytes to follow the headers, whose length no header tells.
+    pub(crate) fn raw_body(mut self, body: &[u8]) -> Self {
+        self.body = body.to_vec();
+        self.announced = false;
         self
     }
 
@@ -78,7 +94,7 @@ impl Ask {
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        if self.method != "GET" {
+        if self.method != "GET" && self.announced {
             head += &format!("Content-Length: {}\r\n", self.body.len());
         }
         stream.write_all(format!("{head}\r\n").as_bytes())?;

@@ -13,6 +13,7 @@
     reason = "a test may end with a panic, and its helpers are part of it"
 )]
 
+mod bodies;
 mod deploy;
 mod docker;
 mod drain;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::rig::{LATE, Rig, seconds};
+use crate::rig::{LATE, Rig, seconds, until};
 
 /// The column of `list` after the service's name that says its state.
 const STATE: usize = 3;
@@ -81,4 +81,53 @@ fn s17_a_stopped_service_stays_stopped_through_deploy_and_restart() {
     assert_eq!(rig.listed("web").unwrap()[STATE], "stopped");
     rig.run(&["resume", "web"]).silent_success();
     assert_eq!(rig.get("/").body, "v2\n");
+}
+
+#[test]
+fn a_stop_that_never_ended_its_drain_is_not_remembered() {
+    let rig = Rig::start();
+    let app = rig.app(&[]);
+    rig.deploy("web", &app, &[]).silent_success();
+    let slow = rig.ask("/slow?ms=60000").send_aside();
+    app.until_open(1);
+    let stop = rig.spawn(&["stop", "web"]);
+    until("the service is stopped", || rig.listed("web").unwrap()[STATE] == "stopped");
+    rig.kill_proxy();
+    assert_ne!(stop.wait().code, 0);
+    assert!(slow.join().unwrap().is_err());
+    rig.start_again();
+    assert_eq!(rig.listed("web").unwrap()[STATE], "running");
+    assert_eq!(rig.get("/").body, "v1\n");
+}
+
+/// Nothing of dhow pauses a service because of this.
+#[test]
+fn a_pause_that_outlived_a_restart_holds_requests_but_cannot_be_lifted() {
+    let rig = Rig::start();
+    let app = rig.app(&[]);
+    rig.deploy("web", &app, &[]).silent_success();
+    rig.run(&["pause", "web", "--max-pause", "500ms"]).silent_success();
+    rig.restart_proxy();
+    assert_eq!(rig.listed("web").unwrap()[STATE], "paused");
+    assert_eq!(rig.get("/").status, 504);
+    // The server ends; its client reads the end of the connection or ends with the container.
+    assert_ne!(rig.run(&["resume", "web"]).code, 0);
+    rig.start_again();
+    assert_eq!(rig.listed("web").unwrap()[STATE], "paused");
+    // The way out.
+    rig.run(&["remove", "web"]).silent_success();
+    rig.deploy("web", &app, &[]).silent_success();
+    assert_eq!(rig.get("/").body, "v1\n");
+}
+
+#[test]
+fn a_closed_service_is_healthy_only_at_the_path_as_it_was_given() {
+    let rig = Rig::start();
+    let app = rig.app(&[]);
+    rig.deploy("web", &app, &["--health-check-path=ready"]).silent_success();
+    rig.run(&["stop", "web"]).silent_success();
+    assert_eq!(rig.get("/ready").status, 503, "without its slash it is nobody's path");
+    let flags = ["--health-check-path=/a/ready", "--path-prefix=/a"];
+    rig.deploy("web", &app, &flags).silent_success();
+    assert_eq!(rig.get("/a/ready").status, 200, "looked at before the prefix is taken off");
 }

@@ -87,6 +87,30 @@ fn s24_a_custom_certificate_is_served_to_its_host_only() {
     assert_eq!(rig.get_host("b.test", "/").body, "v2\n");
 }
 
+#[test]
+fn a_service_below_a_prefix_follows_the_tls_of_its_hosts_root() {
+    let rig = Rig::start();
+    let (root, below) = (rig.app(&[]), rig.new_app());
+    let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+    let certificate = rig.write("certs/cert.pem", &made.cert.pem());
+    let key = rig.write("certs/key.pem", &made.signing_key.serialize_pem());
+    let certificate = format!("--tls-certificate-path={certificate}");
+    let key = format!("--tls-private-key-path={key}");
+    rig.deploy("below", &below, &["--host=a.test", "--path-prefix=/x"]).silent_success();
+    let tls = || rig.listed("below").unwrap().last().unwrap().clone();
+    assert_eq!(tls(), "no");
+    rig.deploy("root", &root, &["--host=a.test", "--tls", &certificate, &key]).silent_success();
+    assert_eq!(tls(), "yes");
+    let redirect = rig.get_host("a.test", "/x/y");
+    assert_eq!((redirect.status, redirect.header("Location")), (301, "https://a.test/x/y"));
+    let client = tls_client(made.cert.der());
+    let answer = over_tls(&client, &Ask::get(rig.https(), "a.test", "/x/y")).unwrap();
+    assert_eq!(answer.body, "v2\n");
+    rig.run(&["remove", "root"]).silent_success();
+    assert_eq!(tls(), "no");
+    assert_eq!(rig.get_host("a.test", "/x/y").body, "v2\n");
+}
+
 fn tls_client(root: &CertificateDer<'static>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).unwrap();

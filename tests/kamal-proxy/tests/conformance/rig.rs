@@ -64,6 +64,14 @@ impl Said {
         self
     }
 
+    /// Exit 1 and an error that begins so.
+    #[track_caller]
+    pub(crate) fn error_starts(self, message: &str) -> Self {
+        assert_eq!((self.code, self.stdout.as_str()), (1, ""), "{}", self.stderr);
+        assert!(self.stderr.starts_with(&format!("Error: {message}")), "{}", self.stderr);
+        self
+    }
+
     /// Not before `time`, and not much later. Starting the command counts, so early is early.
     #[track_caller]
     pub(crate) fn after(self, time: Duration) -> Self {
@@ -153,6 +161,21 @@ impl Rig {
     /// Stops and starts the proxy's container.
     pub(crate) fn restart_proxy(&self) {
         docker(&["restart", "--time", "15", &self.proxy()]);
+        *self.address.lock().unwrap() = None;
+        self.until_ready();
+    }
+
+    /// Ends the server as a crash would, and with it everything in its container.
+    pub(crate) fn kill_proxy(&self) {
+        docker(&["kill", &self.proxy()]);
+    }
+
+    /// Starts the container of a server that has ended.
+    pub(crate) fn start_again(&self) {
+        until("the server has ended", || {
+            docker(&["inspect", "--format", "{{.State.Running}}", &self.proxy()]) == "false"
+        });
+        docker(&["start", &self.proxy()]);
         *self.address.lock().unwrap() = None;
         self.until_ready();
     }
@@ -342,6 +365,11 @@ impl App {
     pub(crate) fn check_field(&self, field: &str) -> String {
         let checks = self.control("checks").expect("the app listens");
         checks[0][field].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What it wrote.
+    pub(crate) fn log(&self) -> String {
+        docker(&["logs", &self.name])
     }
 
     /// Now, on the app's clock.
