@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal, kill_process};
 
-use super::run::{must, pid, wait_until};
+use super::run::{must, pid, run, wait_until};
 use super::slot::Names;
 
 /// Ends the slot's processes and removes its namespaces, cgroups and directory.
@@ -32,7 +32,35 @@ pub(crate) fn sweep(names: &Names) -> Result<()> {
         remove_namespace(namespace)?;
     }
     remove_cgroups(|name| name.starts_with(&names.prefix()))?;
+    release_loop_devices(names.dir())?;
     remove_dir(names.dir())
+}
+
+/// Waits until no loop device is backed by a file below `dir`. The kernel lets go of them by itself
+/// when the last mount is gone, but at leisure; one that was never mounted it would keep for ever.
+fn release_loop_devices(dir: &Path) -> Result<()> {
+    let what = format!("the loop devices of {} are released", dir.display());
+    wait_until(&what, Duration::from_secs(20), || {
+        let held = loop_devices(Path::new("/sys/block"), dir);
+        for device in &held {
+            // It may have been released since it was listed, or be busy for another moment.
+            let detach = &mut Command::new("losetup");
+            let _ = run(detach.arg("--detach").arg(device), Duration::from_secs(10));
+        }
+        Ok(held.is_empty().then_some(()))
+    })
+}
+
+/// The loop devices whose file is below `dir`, also when that is deleted already.
+fn loop_devices(block: &Path, dir: &Path) -> Vec<PathBuf> {
+    let below = format!("{}/", dir.display());
+    let ours = |device: &Path| {
+        let file = fs::read_to_string(device.join("loop/backing_file"));
+        file.is_ok_and(|file| file.starts_with(&below))
+    };
+    let devices = fs::read_dir(block).into_iter().flatten().filter_map(Result::ok);
+    let devices = devices.map(|entry| entry.path()).filter(|device| ours(device));
+    devices.filter_map(|device| Some(Path::new("/dev").join(device.file_name()?))).collect()
 }
 
 /// Ends all processes of one host and removes its namespace and cgroups, but not its disk. `port` is
@@ -199,4 +227,27 @@ pub(crate) fn enter(namespace: &str) -> Result<Command> {
         }
     }
     bail!("no process 1 in {namespace}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loop_devices_of_the_slot_are_released() {
+        let block = tempfile::tempdir().unwrap();
+        for (device, file) in [
+            ("loop0", "/fleets/f1/h1/disk (deleted)\n"),
+            ("loop1", "/fleets/f11/h1/disk\n"),
+            ("loop2", "/fleets/f1/h2/disk\n"),
+        ] {
+            let dir = block.path().join(device).join("loop");
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("backing_file"), file).unwrap();
+        }
+        fs::create_dir(block.path().join("sda")).unwrap();
+        let mut found = loop_devices(block.path(), Path::new("/fleets/f1"));
+        found.sort();
+        assert_eq!(found, [Path::new("/dev/loop0"), Path::new("/dev/loop2")]);
+    }
 }
