@@ -6,6 +6,7 @@ pub mod deploy;
 pub mod docs;
 pub mod host;
 pub mod init;
+pub mod line;
 pub mod login;
 pub mod rollout;
 pub mod secrets;
@@ -95,7 +96,9 @@ impl Globals {
     disable_help_flag = true,
     disable_version_flag = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    // What is appended to an alias overrides what it says.
+    args_override_self = true
 )]
 pub struct Cli {
     /// Options of every command.

@@ -20,11 +20,11 @@ pub mod outside;
 pub mod schema;
 pub mod source;
 pub mod template;
-mod validate;
+pub(crate) mod validate;
 pub mod version;
 pub mod yaml;
 
 pub use compile::{CompileInput, Compiled};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
-pub use load::{LoadOptions, Loaded, load};
+pub use load::{LoadOptions, Loaded, alias, load};
 pub use outside::{Outside, SystemOutside};

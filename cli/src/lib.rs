@@ -1,6 +1,7 @@
 //! The `dhow` command: compiles a project's configuration and asks the controller to roll it out.
 
 pub mod bundle;
+pub mod caller;
 pub mod client;
 pub mod command;
 pub mod config;

@@ -1,22 +1,28 @@
 //! The `dhow` command.
 
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
+use dhow::caller::Caller;
 use dhow::command::docs::DocsError;
+use dhow::command::line::{LineError, resolve};
 use dhow::command::secrets::SecretsCommandError;
 use dhow::command::{Cli, Outcome};
+use dhow::config::{SystemOutside, alias};
+use dhow::project::ConfigError;
 
 /// Wrong usage (sysexits.h EX_USAGE). 2 is kept for "changes" of a plan.
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
+    let caller = Caller::of_process();
+    let cli = match words().map(Cli::try_parse_from) {
+        Ok(Ok(cli)) => cli,
+        Ok(Err(error)) => return usage(&error, caller),
+        Err(error) => return no_line(&error, caller),
     };
     let color = cli.globals.style();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -32,10 +38,68 @@ fn main() -> ExitCode {
         // `dhow … | head`: whoever reads has read enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", color.red(&format!("ERROR: {error:#}")));
+            match error.downcast_ref::<ConfigError>() {
+                Some(problems) if problems.is_json() => print(&format!("{problems}\n")),
+                _ if caller.is_kamal => print(&caller.kamal_error(&error)),
+                Some(problems) => eprintln!("{problems}"),
+                None => eprintln!("{}", color.red(&format!("ERROR: {error:#}"))),
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line, the program's name first, with whole commands. Words that are no text are left
+/// to the parser, which refuses them.
+fn words() -> Result<Vec<OsString>, LineError> {
+    let all: Vec<OsString> = std::env::args_os().collect();
+    let (name, words) =
+        all.split_first().map_or((None, &[][..]), |(name, rest)| (Some(name), rest));
+    let texts: Option<Vec<String>> =
+        words.iter().map(|word| word.to_str().map(str::to_owned)).collect();
+    let Some(texts) = texts else { return Ok(all) };
+    let look_up = |name: &str, options: &_| alias(name, options, &SystemOutside);
+    let resolved = resolve(texts, &Cli::command(), &look_up)?;
+    let name = name.cloned().unwrap_or_else(|| "dhow".into());
+    Ok(std::iter::once(name).chain(resolved.into_iter().map(OsString::from)).collect())
+}
+
+/// What the parser says of a line. Without a command it lists them, which is no error.
+fn usage(error: &clap::Error, caller: Caller) -> ExitCode {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        print(&error.render().to_string());
+        return ExitCode::SUCCESS;
+    }
+    match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) if caller.is_kamal => {
+            eprintln!("Could not find command \"{word}\".");
+        }
+        _ => {
+            let _ = error.print();
+        }
+    }
+    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
+fn no_line(error: &LineError, caller: Caller) -> ExitCode {
+    match error {
+        LineError::Unreadable { problems, .. } if caller.is_kamal => {
+            print(&problems.kamal_error(caller.color));
+            return ExitCode::FAILURE;
+        }
+        LineError::Unreadable { problems, .. } => {
+            eprintln!("ERROR: {error}");
+            eprint!("{}", problems.render(false));
+        }
+        _ if caller.is_kamal => eprintln!("{error}"),
+        _ => eprintln!("ERROR: {error}"),
+    }
+    ExitCode::from(USAGE)
+}
+
+/// Prints; a reader that left is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// Whether output ended because its reader left. Only errors of printing are looked at: a pipe that

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use dhow_proto::model::secrets::Secrets as Values;
 use dhow_proto::model::{App, Destination, ServiceName};
 use secrecy::SecretString;
@@ -13,6 +13,42 @@ use crate::config::compile::{CompileInput, Compiled};
 use crate::config::model::Credential;
 use crate::config::{Diagnostics, LoadOptions, Loaded, SystemOutside, load};
 use crate::secrets::{SecretError, Secrets, SecretsOptions};
+
+/// A config that cannot be used, as the last word of a command.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// All of its problems.
+    pub problems: Diagnostics,
+    /// For programs rather than for people.
+    json: bool,
+    color: bool,
+}
+
+impl ConfigError {
+    /// The problems, to be printed in the form that options ask for.
+    #[must_use]
+    pub fn new(problems: Diagnostics, globals: &Globals) -> Self {
+        Self { problems, json: globals.json, color: globals.style().color }
+    }
+
+    /// Whether it is printed as JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.json {
+            let report = serde_json::json!({ "errors": self.problems.to_json() });
+            return write!(f, "{report:#}");
+        }
+        f.write_str(self.problems.render(self.color).trim_end())
+    }
+}
 
 /// A loaded project.
 pub struct Project {
@@ -51,8 +87,7 @@ impl Project {
         let style = globals.style();
         let project = match Self::load(&globals.load_options(), &directory) {
             Ok(project) => project,
-            Err(problems) if globals.json => bail!("{}", problems.to_json()),
-            Err(problems) => bail!("{}", problems.render(style.color)),
+            Err(problems) => return Err(ConfigError::new(problems, globals).into()),
         };
         if !globals.quiet && !project.loaded.warnings.is_empty() {
             eprint!("{}", project.loaded.warnings.render_warnings(style.color));
@@ -85,8 +120,7 @@ impl Project {
                 }
                 Ok(compiled)
             }
-            Err(problems) if globals.json => bail!("{}", problems.to_json()),
-            Err(problems) => bail!("{}", problems.render(style.color)),
+            Err(problems) => Err(ConfigError::new(problems, globals).into()),
         }
     }
 

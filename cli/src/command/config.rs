@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal as _, Write};
 use serde_json::json;
 
 use super::{Globals, Outcome};
+use crate::caller::Caller;
 use crate::config::compile::CompileInput;
 use crate::config::diagnostic::ErrorClass;
 use crate::config::outside::Outside;
@@ -52,15 +53,13 @@ struct Sinks<'a> {
 /// Only where output cannot be written; what is wrong with the config is printed.
 pub fn run(globals: &Globals, args: &Args) -> anyhow::Result<Outcome> {
     let outside = SystemOutside;
-    let name = std::env::args_os().next().unwrap_or_default();
-    let as_kamal = std::path::Path::new(&name).file_stem().is_some_and(|stem| stem == "kamal");
-    let no_color = outside.var("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let Caller { is_kamal, color } = Caller::of_process();
     let mut sinks = Sinks {
         out: &mut io::stdout(),
         err: &mut io::stderr(),
-        as_kamal,
-        kamal_color: !no_color,
-        err_color: !no_color && io::stderr().is_terminal(),
+        as_kamal: is_kamal,
+        kamal_color: color,
+        err_color: color && io::stderr().is_terminal(),
     };
     let done = sinks.run(globals, args, &outside)?;
     Ok(if done { Outcome::Done } else { Outcome::Failed })

@@ -16,7 +16,7 @@ use crate::follow::{Follow, Followed, new_rollout_id};
 use crate::hooks;
 use crate::output::progress::Progress;
 use crate::performer::Performer;
-use crate::project::Project;
+use crate::project::{ConfigError, Project};
 use crate::selection::{Selection, select};
 
 /// Options of the commands that wait for the app's lock.
@@ -120,7 +120,7 @@ async fn roll_out(globals: &Globals, kind: Kind, lock: &LockArgs) -> anyhow::Res
     let project = Project::load_here(globals)?;
     let version = match project.version() {
         Ok(version) => version,
-        Err(problems) => bail!("{}", problems.render(globals.style().color)),
+        Err(problems) => return Err(ConfigError::new(problems, globals).into()),
     };
     let Compiled { spec, blobs, .. } = project.compile(&version, globals)?;
     if kind == Kind::Setup && !spec.accessories.is_empty() {

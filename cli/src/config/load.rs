@@ -11,7 +11,7 @@ use super::source::Sources;
 use super::template;
 use super::validate::{Checker, cross_check, validate};
 use super::version;
-use super::yaml::{self, Map, Span, Surprise, Value};
+use super::yaml::{self, Map, Node, Span, Surprise, Value};
 
 /// A config file larger than this is refused; real ones have some kilobytes.
 pub const MAX_FILE: u64 = 4 << 20;
@@ -59,6 +59,47 @@ impl Loaded {
 ///
 /// The problems in Kamal's order; never an empty list.
 pub fn load(options: &LoadOptions, outside: &dyn Outside) -> Result<Loaded, Diagnostics> {
+    let Tree { root, sources, surprises } = read_tree(options, outside)?;
+    let config = build::build(root, options.destination.clone());
+    let mut checker = Checker::default();
+    validate(&mut checker, &config.raw);
+    cross_check(&mut checker, &config, outside);
+    let (problems, expected) = checker.finish();
+    if !problems.is_empty() {
+        return Err(Diagnostics { list: problems, sources });
+    }
+    let warnings = surprises_as_warnings(surprises, &expected);
+    Ok(Loaded {
+        config,
+        warnings: Diagnostics { list: warnings, sources: sources.clone() },
+        sources,
+        given_version: options.version.clone(),
+    })
+}
+
+/// The command line that an alias stands for, of a config that need not be right otherwise.
+///
+/// # Errors
+///
+/// Files that are not there or no YAML.
+pub fn alias(
+    name: &str,
+    options: &LoadOptions,
+    outside: &dyn Outside,
+) -> Result<Option<String>, Diagnostics> {
+    let tree = read_tree(options, outside)?;
+    let aliases = tree.root.get("aliases").and_then(Node::as_map);
+    Ok(aliases.and_then(|map| map.get(name)).filter(|node| !node.is_null()).map(Node::to_text))
+}
+
+/// All files as one tree.
+struct Tree {
+    root: Map,
+    sources: Sources,
+    surprises: Vec<Surprise>,
+}
+
+fn read_tree(options: &LoadOptions, outside: &dyn Outside) -> Result<Tree, Diagnostics> {
     let mut sources = Sources::default();
     let mut surprises = Vec::new();
     let base = options.config_file.clone().unwrap_or_else(|| "config/deploy.yml".into());
@@ -79,21 +120,7 @@ pub fn load(options: &LoadOptions, outside: &dyn Outside) -> Result<Loaded, Diag
             Err(problem) => return Err(Diagnostics::one(*problem, sources)),
         }
     }
-    let config = build::build(root, options.destination.clone());
-    let mut checker = Checker::default();
-    validate(&mut checker, &config.raw);
-    cross_check(&mut checker, &config, outside);
-    let (problems, expected) = checker.finish();
-    if !problems.is_empty() {
-        return Err(Diagnostics { list: problems, sources });
-    }
-    let warnings = surprises_as_warnings(surprises, &expected);
-    Ok(Loaded {
-        config,
-        warnings: Diagnostics { list: warnings, sources: sources.clone() },
-        sources,
-        given_version: options.version.clone(),
-    })
+    Ok(Tree { root, sources, surprises })
 }
 
 /// `config/deploy.yml` and `staging`: `config/deploy.staging.yml`. The ending is `.yml` always, as

@@ -12,7 +12,7 @@ use super::schema::{ROOT, Section, legacy_hint};
 use super::yaml::{Map, Node, Span};
 
 pub(crate) use cross::cross_check;
-pub(crate) use sections::validate;
+pub(crate) use sections::{BUILT_IN, validate};
 
 /// Collects problems while it knows the key path.
 #[derive(Debug, Default)]

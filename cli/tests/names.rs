@@ -1,0 +1,154 @@
+//! The program by its two names, with the user's aliases, abbreviations and exit statuses.
+
+#[path = "config_corpus/kamal.rs"]
+mod kamal;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const CONFIG: &str = "service: shop\nimage: shop\nservers: {web: [192.0.2.1], jobs: [192.0.2.2]}\n\
+    registry: {username: u, password: [P]}\nbuilder: {arch: amd64}\n\
+    aliases: {show: docs boot, print: config --version v1, status: docs env, both: print --version v2}\n";
+
+/// A folder with a config, and dhow by the name `kamal` in it.
+struct Project {
+    folder: tempfile::TempDir,
+}
+
+/// How a run ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    status: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Project {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let at = folder.path();
+        std::fs::create_dir_all(at.join("config")).expect("a folder can be made");
+        std::fs::create_dir_all(at.join("empty")).expect("a folder can be made");
+        std::fs::write(at.join("config/deploy.yml"), CONFIG).expect("a folder can be made");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dhow"), at.join("kamal"))
+            .expect("a folder can be made");
+        Self { folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs dhow by a name, in a folder below.
+    fn run_in(&self, below: &str, name: &str, line: &str, env: &[(&str, &str)]) -> Run {
+        let program = match name {
+            "kamal" => self.path().join("kamal"),
+            _ => PathBuf::from(env!("CARGO_BIN_EXE_dhow")),
+        };
+        let mut command = Command::new(program);
+        kamal::VARIABLES.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        command.env("DHOW_HOME", self.path().join("home")).envs(env.iter().copied());
+        let output = command
+            .args(line.split_whitespace())
+            .current_dir(self.path().join(below))
+            .output()
+            .expect("it runs and prints UTF-8");
+        let text = |bytes| String::from_utf8(bytes).expect("it runs and prints UTF-8");
+        Run { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn run(&self, name: &str, line: &str) -> Run {
+        self.run_in("", name, line, &[])
+    }
+}
+
+#[test]
+fn aliases_and_abbreviations_are_what_they_stand_for() {
+    let project = Project::new();
+    let docs = project.run("dhow", "docs boot");
+    assert!(docs.status == Some(0) && docs.out.contains("boot:"), "{docs:?}");
+    for name in ["dhow", "kamal"] {
+        assert_eq!(project.run(name, "show"), docs);
+        assert_eq!(project.run(name, "doc boot"), docs);
+    }
+    // A command that only dhow has gives way to an alias.
+    assert_eq!(project.run("dhow", "status"), project.run("dhow", "docs env"));
+    let print = |version: &str| project.run("kamal", &format!("config --version {version}"));
+    assert!(print("v1").out.contains(":version: v1"));
+    assert_eq!(project.run("kamal", "print"), print("v1"));
+    assert_eq!(project.run("kamal", "both"), print("v2"));
+    assert_eq!(project.run("kamal", "both --version v3"), print("v3"));
+    assert_eq!(project.run("kamal", "conf --version v4"), print("v4"));
+}
+
+#[test]
+fn wrong_usage_is_told_apart() {
+    let project = Project::new();
+    for name in ["dhow", "kamal"] {
+        let ambiguous = project.run(name, "re");
+        assert_eq!(ambiguous.status, Some(64));
+        assert!(
+            ambiguous.err.contains("Ambiguous command re matches [redeploy, registry, remove]"),
+            "{ambiguous:?}"
+        );
+        assert_eq!(project.run(name, "nonsense").status, Some(64));
+        assert_eq!(project.run(name, "config --nonsense").status, Some(64));
+        assert_eq!(project.run(name, "config surplus").status, Some(64));
+        assert_eq!(project.run(name, "").status, Some(0));
+        assert_eq!(project.run(name, "app").status, Some(0));
+    }
+    assert_eq!(project.run("kamal", "nonsense").err, "Could not find command \"nonsense\".\n");
+    // Without a config, dhow says that there is no such command, Kamal that there is no config.
+    let run = project.run_in("empty", "dhow", "nonsense", &[]);
+    assert!(run.status == Some(64) && run.err.contains("`nonsense` is no command"), "{run:?}");
+}
+
+#[test]
+fn by_the_name_kamal_errors_are_kamals() {
+    let project = Project::new();
+    let lines = [
+        ("empty", "config"),
+        ("empty", "secrets print"),
+        ("empty", "nonsense"),
+        ("", "config -h nowhere"),
+        ("", "config -r nobody"),
+        ("", "config -d staging"),
+        ("", "config -c other.yml"),
+    ];
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect();
+    let asked: Vec<kamal::Line> = lines
+        .iter()
+        .map(|(below, line)| kamal::Line { folder: project.path().join(below), words: words(line) })
+        .collect();
+    for ((below, line), (status, text)) in lines.iter().zip(kamal::answers(&asked)) {
+        let ours = project.run_in(below, "kamal", line, &[]);
+        assert_eq!((ours.status, ours.out.as_str()), (Some(status), text.as_str()), "{line}");
+        assert!(text.contains("\u{1b}[31mERROR"), "{line}: {text:?}");
+        let plain = project.run_in(below, "kamal", line, &[("NO_COLOR", "1")]);
+        assert_eq!(plain.out, text.replace("\u{1b}[31m", "").replace("\u{1b}[0m", ""), "{line}");
+        // By its own name dhow says it on standard error.
+        let own = project.run_in(below, "dhow", line, &[]);
+        assert!(own.out.is_empty() && !own.err.is_empty(), "{line}: {own:?}");
+    }
+}
+
+/// Where Kamal exits with 0 though nothing was done, dhow exits with 1, by either name.
+#[test]
+fn nothing_done_is_a_failure() {
+    let project = Project::new();
+    let lines = [
+        ("docs nonsense", "No documentation found for nonsense"),
+        ("secrets fetch --adapter lastpass X", "--account"),
+        ("app version -h 192.0.2.1 -r jobs", "No host is left"),
+    ];
+    for (line, words) in lines {
+        for name in ["dhow", "kamal"] {
+            let run = project.run(name, line);
+            assert_eq!(run.status, Some(1), "{name} {line}: {run:?}");
+            let said = if name == "kamal" { &run.out } else { &run.err };
+            assert!(said.contains(words), "{name} {line}: {run:?}");
+        }
+    }
+}
