@@ -35,7 +35,7 @@ pub use hub::{Hub, REGISTRY_USER};
 pub use logs::LogMark;
 pub use options::FleetOptions;
 pub use programs::{Agent, Controller};
-pub use slot::{clean, root};
+pub use slot::{CLAIMS, clean, root};
 
 use run::{must, wait_until};
 use slot::Slot;

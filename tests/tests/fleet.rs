@@ -37,6 +37,9 @@ fn main() -> ExitCode {
         clean::two_fleets_exist_at_once_without_meeting,
         clean::a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing,
         clean::without_root_or_rights_one_message_says_what_is_missing,
+        clean::without_a_docker_engine_one_message_says_so,
+        clean::fleets_below_two_directories_do_not_meet,
+        clean::a_port_in_use_is_named,
         clean::nothing_is_left_after_runs_in_order_panics_and_kills,
     ];
     suite::main(cases, FleetOptions { sshd: true, ..FleetOptions::hosts(3) })

@@ -1,10 +1,15 @@
 //! The names and addresses of one fleet, so that fleets of several processes never meet.
 //!
-//! Always true: while a process holds a slot's lock file, nobody else uses the slot's directory,
-//! namespaces, subnet or cgroups. The kernel frees the lock when the process ends, however it ends;
+//! Always true: while a process holds a slot's claim, nobody else uses the slot's directory,
+//! namespaces, subnet or cgroups. The kernel frees the claim when the process ends, however it ends;
 //! what a killed process left in its slot is swept by the next one that takes a slot.
+//!
+//! Namespaces and cgroups have one name on the whole machine, directories lie below a root that the
+//! caller chooses. So a claim is two locks: one in the root, and one for the machine, which also tells
+//! below which root the slot was used last.
 
 use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -13,6 +18,9 @@ use super::sweep;
 
 /// Fleets at a time on one machine: the third byte of their subnets, and then some memory.
 const SLOTS: u8 = 32;
+
+/// Where the machine's locks are; one file a slot, which holds the root that used it last.
+pub const CLAIMS: &str = "/run/dhow-fleets";
 
 /// Prefix of everything that has a name outside a fleet's directory.
 pub(crate) const PREFIX: &str = "dhowf";
@@ -84,7 +92,7 @@ impl Names {
 #[derive(Debug)]
 pub(crate) struct Slot {
     names: Names,
-    _lock: File,
+    _claim: Claim,
 }
 
 impl Slot {
@@ -94,6 +102,10 @@ impl Slot {
     ///
     /// When all are in use, or a left-over cannot be removed.
     pub(crate) fn take(root: &Path) -> Result<Self> {
+        Self::take_among(root, Path::new(CLAIMS))
+    }
+
+    fn take_among(root: &Path, claims: &Path) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("create {}", root.display()))?;
         let mut taken = None;
         for number in 0..SLOTS {
@@ -102,20 +114,27 @@ impl Slot {
             if taken.is_some() && !names.dir().exists() {
                 continue;
             }
-            let Some(lock) = try_lock(root, number)? else { continue };
+            let Some(mut claim) = Claim::of(&names, root, claims)? else { continue };
             if names.keep_marker().exists() {
                 continue;
             }
+            if let Some(elsewhere) = claim.last_used_below(root)? {
+                let theirs = Names::new(&elsewhere, number);
+                if theirs.keep_marker().exists() {
+                    continue;
+                }
+                sweep::sweep(&theirs)?;
+            }
             sweep::sweep(&names)?;
             if taken.is_none() {
-                taken = Some(Self { names, _lock: lock });
+                claim.record(root)?;
+                taken = Some(Self { names, _claim: claim });
             }
         }
         let Some(slot) = taken else {
             bail!(
-                "all {SLOTS} places for fleets below {} are in use: end other test runs, or remove \
-                 kept fleets with `cargo run -p dhow-tests --bin dhow-fleet -- clean`",
-                root.display()
+                "all {SLOTS} places for fleets of this machine are in use: end other test runs, or \
+                 remove kept fleets with `cargo run -p dhow-tests --bin dhow-fleet -- clean`"
             );
         };
         fs::create_dir_all(slot.names.dir())
@@ -128,9 +147,44 @@ impl Slot {
     }
 }
 
-fn try_lock(root: &Path, number: u8) -> Result<Option<File>> {
-    let path = root.join(format!("f{number}.lock"));
-    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+/// Both locks of a slot, held.
+#[derive(Debug)]
+struct Claim {
+    _below_root: File,
+    machine: File,
+}
+
+impl Claim {
+    /// `None` when another process has the slot.
+    fn of(names: &Names, root: &Path, claims: &Path) -> Result<Option<Self>> {
+        let file = format!("f{}.lock", names.number());
+        let Some(below_root) = try_lock(&root.join(&file))? else { return Ok(None) };
+        fs::create_dir_all(claims).with_context(|| format!("create {}", claims.display()))?;
+        let machine = try_lock(&claims.join(&file))?;
+        Ok(machine.map(|machine| Self { _below_root: below_root, machine }))
+    }
+
+    /// The root below which the slot was used last, if that is another one.
+    fn last_used_below(&mut self, root: &Path) -> Result<Option<PathBuf>> {
+        let mut last = String::new();
+        self.machine.read_to_string(&mut last).context("read who used a slot last")?;
+        let last = PathBuf::from(last);
+        Ok((!last.as_os_str().is_empty() && last != root).then_some(last))
+    }
+
+    fn record(&mut self, root: &Path) -> Result<()> {
+        let text = root.to_string_lossy();
+        self.machine
+            .set_len(0)
+            .and_then(|()| self.machine.rewind())
+            .and_then(|()| self.machine.write_all(text.as_bytes()))
+            .context("write who uses a slot")
+    }
+}
+
+fn try_lock(path: &Path) -> Result<Option<File>> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.with_context(|| format!("create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -153,7 +207,7 @@ pub fn clean() -> Result<Vec<u8>> {
         if !names.dir().exists() {
             continue;
         }
-        if try_lock(&root, number)?.is_some() {
+        if Claim::of(&names, &root, Path::new(CLAIMS))?.is_some() {
             sweep::sweep(&names)?;
             cleaned.push(number);
         }
@@ -172,6 +226,39 @@ mod tests {
         assert!(!b.host_namespace(1).starts_with(&a.prefix()));
         assert_eq!(a.host_namespace(2), "dhowf1-h2");
         assert_eq!(a.host_address(2), "10.77.1.12");
+    }
+
+    #[test]
+    fn without_a_free_place_one_message_says_what_to_do_and_nothing_is_made() {
+        let (root, claims) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let held: Vec<File> = (0..SLOTS)
+            .map(|number| try_lock(&claims.path().join(format!("f{number}.lock"))))
+            .map(|lock| lock.unwrap().unwrap())
+            .collect();
+        let error = Slot::take_among(root.path(), claims.path()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("all 32 places for fleets of this machine are in use"),
+            "{error}"
+        );
+        let directories = fs::read_dir(root.path()).unwrap();
+        assert_eq!(directories.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count(), 0);
+        drop(held);
+    }
+
+    #[test]
+    fn a_place_remembers_below_which_directory_it_was_used() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let claims = tempfile::tempdir().unwrap();
+        let names = Names::new(here.path(), 3);
+        let mut claim = Claim::of(&names, here.path(), claims.path()).unwrap().unwrap();
+        assert_eq!(claim.last_used_below(here.path()).unwrap(), None);
+        claim.record(here.path()).unwrap();
+        // Somebody with another root finds the place taken as long as the claim is held.
+        let theirs = Names::new(there.path(), 3);
+        assert!(Claim::of(&theirs, there.path(), claims.path()).unwrap().is_none());
+        drop(claim);
+        let mut claim = Claim::of(&theirs, there.path(), claims.path()).unwrap().unwrap();
+        assert_eq!(claim.last_used_below(there.path()).unwrap().as_deref(), Some(here.path()));
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dhow_tests::fleet::run::run;
-use dhow_tests::fleet::{binary, root};
+use dhow_tests::fleet::{CLAIMS, Controller, binary, root};
 use dhow_tests::suite::Shared;
 use dhow_tests::{Fleet, FleetOptions};
 
@@ -25,10 +26,14 @@ struct Traces {
 }
 
 fn traces(slots: &BTreeSet<String>) -> Result<Traces> {
+    traces_below(&root(), slots)
+}
+
+fn traces_below(root: &Path, slots: &BTreeSet<String>) -> Result<Traces> {
     let mut found = BTreeSet::new();
     let ours = |text: &str| {
         slots.iter().any(|slot| {
-            let dir = format!("{}/{slot}/", root().display());
+            let dir = format!("{}/{slot}/", root.display());
             text.contains(&dir) || text.contains(&format!("dhow{slot}-"))
         })
     };
@@ -61,7 +66,7 @@ fn traces(slots: &BTreeSet<String>) -> Result<Traces> {
         }
     }
     for slot in slots {
-        if root().join(slot).exists() {
+        if root.join(slot).exists() {
             found.insert(format!("directory {slot}"));
         }
     }
@@ -88,15 +93,20 @@ fn held_elsewhere() -> Result<(Child, String)> {
         .stdout(Stdio::piped())
         .spawn()
         .context("start dhow-fleet")?;
-    let mut line = String::new();
-    let stdout = child.stdout.take().context("dhow-fleet has a stdout")?;
-    BufReader::new(stdout).read_line(&mut line).context("read from dhow-fleet")?;
+    let line = first_line(&mut child)?;
     // `up 10.77.N.11`
     let number = line.trim().split('.').nth(2);
     match number {
         Some(number) if line.starts_with("up ") => Ok((child, format!("f{number}"))),
         _ => bail!("dhow-fleet said {line:?}"),
     }
+}
+
+fn first_line(child: &mut Child) -> Result<String> {
+    let mut line = String::new();
+    let stdout = child.stdout.take().context("dhow-fleet has a stdout")?;
+    BufReader::new(stdout).read_line(&mut line).context("read from dhow-fleet")?;
+    Ok(line)
 }
 
 pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Shared) -> Result<()> {
@@ -174,6 +184,110 @@ pub(crate) fn a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_noth
     let text = format!("{error:#}");
     ensure!(text.starts_with("host 1 did not come up"), "{text}");
     ensure!(text.contains("said:"), "{text}");
+    Ok(())
+}
+
+/// A fleet of its own directory, whose process sees the machine as `mask` (shell) changed it.
+struct Masked {
+    root: PathBuf,
+}
+
+impl Masked {
+    fn new(name: &str) -> Result<Self> {
+        let root = root().with_file_name(format!("dhow-fleets-{name}"));
+        // What a killed run left of it.
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).context("make a directory")?;
+        Ok(Self { root })
+    }
+
+    fn hold(&self, mask: &str) -> Result<Command> {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", &format!("{mask}\nexec \"$@\""), "masked"]);
+        command.arg(binary("dhow-fleet")?).args(["hold", "1"]).env("DHOW_FLEET_ROOT", &self.root);
+        // Else it would be built, at a time when its sources may be half-written.
+        command.env("DHOW_BIN_DIR", binary("dhow-fleet")?.parent().unwrap_or(Path::new("/")));
+        Ok(command)
+    }
+
+    /// What it says when it cannot come up; nothing of it may be left then.
+    fn fails(&self, mask: &str) -> Result<String> {
+        let output = run(&mut self.hold(mask)?, Duration::from_secs(90))?;
+        ensure!(!output.success(), "it came up: {}", output.text());
+        self.is_gone()?;
+        Ok(output.stderr)
+    }
+
+    fn is_gone(&self) -> Result<()> {
+        let slots = list(CLAIMS).into_iter().filter(|file| {
+            let below = fs::read_to_string(Path::new(CLAIMS).join(file)).unwrap_or_default();
+            Path::new(&below) == self.root
+        });
+        let slots = slots.map(|file| file.trim_end_matches(".lock").to_owned()).collect();
+        let left = traces_below(&self.root, &slots)?.found;
+        ensure!(left.is_empty(), "left: {left:#?}");
+        Ok(())
+    }
+}
+
+impl Drop for Masked {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+pub(crate) fn without_a_docker_engine_one_message_says_so(_: &mut Shared) -> Result<()> {
+    let masked = Masked::new("docker")?;
+    let hide = "for dir in /usr/sbin /usr/bin /sbin /bin /usr/local/sbin /usr/local/bin; do
+                  [ ! -e $dir/dockerd ] || mount --bind /dev/null $dir/dockerd; done";
+    let said = masked.fails(hide)?;
+    ensure!(
+        said == "dhow-fleet: a fleet needs programs that are not here: dockerd (Debian package \
+                 docker.io). Run `make setup`\n",
+        "{said}"
+    );
+    // One that is there but does not work is shown with its own words.
+    let script = masked.root.join("dockerd");
+    fs::write(&script, "#!/bin/sh\necho no such storage driver >&2\nexit 1\n").context("write")?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).context("make executable")?;
+    let broken = hide.replace("/dev/null", &script.display().to_string());
+    let said = masked.fails(&broken)?;
+    // Cargo, which builds the proxy's image first, may have had something to say before.
+    ensure!(said.matches("dhow-fleet: ").count() == 1, "{said}");
+    ensure!(said.contains("dhow-fleet: host 1 did not come up"), "{said}");
+    ensure!(said.contains("no such storage driver"), "{said}");
+    Ok(())
+}
+
+pub(crate) fn fleets_below_two_directories_do_not_meet(shared: &mut Shared) -> Result<()> {
+    let fleet = shared.fleet()?;
+    let masked = Masked::new("second")?;
+    let mut child = masked.hold("true")?;
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("start")?;
+    let up = first_line(&mut child)?;
+    ensure!(up.starts_with("up ") && !up.contains(&fleet.host(1).address()), "it said {up:?}");
+    ensure!(fleet.host(1).engine_answers(), "the other fleet ended this one");
+    drop(child.stdin.take());
+    let status = child.wait().context("wait for dhow-fleet")?;
+    ensure!(status.success(), "dhow-fleet did not take its fleet down ({status})");
+    ensure!(fleet.host(1).engine_answers(), "the end of the other fleet ended this one");
+    masked.is_gone()
+}
+
+pub(crate) fn a_port_in_use_is_named(shared: &mut Shared) -> Result<()> {
+    let fleet = shared.fleet()?;
+    let first = Controller::start(fleet, "port-a", 7490)?;
+    let Err(error) = Controller::start(fleet, "port-b", 7490) else { bail!("two listen on 7490") };
+    let text = format!("{error:#}");
+    ensure!(text.starts_with("controller port-b: the controller ended"), "{text}");
+    ensure!(text.contains(&first.address()) && text.contains("in use"), "{text}");
+    let program = fleet.dir().join("controller-port-b");
+    let program = program.display().to_string();
+    let lives = list("/proc").into_iter().any(|id| {
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&program)
+    });
+    ensure!(!lives, "the second controller still runs");
     Ok(())
 }
 
