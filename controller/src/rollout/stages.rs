@@ -309,14 +309,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn build(mut self) -> Vec<Stage> {
         match self.plan.operation {
-            Operation::Setup => {
-                self.lock();
-                self.pull();
-            }
-            Operation::Deploy | Operation::Redeploy => {
-                self.pull();
-                self.lock();
-            }
+            Operation::Setup | Operation::Deploy | Operation::Redeploy => self.lock_and_pull(),
             Operation::Rollback => {
                 self.find_containers();
                 self.lock();
@@ -328,25 +321,16 @@ impl Builder<'_> {
             self.part.staged = true;
             self.everywhere("find image");
         }
-        if self.plan.operation.boots_proxy() {
-            let changes = self.fleet.hosts.iter().map(|h| proxy(self.spec, h)).collect();
-            self.intents("proxy", changes);
-        }
-        if self.plan.operation.stops_stale() {
-            self.part.stale = true;
-            self.everywhere("stop stale containers");
-        }
+        self.proxy_and_stale();
         if prepares(self.spec) {
             self.part.prepared = true;
             self.everywhere("prepare");
         }
         self.boot();
         self.part.tagged = true;
-        self.everywhere("tag latest");
-        if self.plan.operation.boots_proxy() {
-            self.part.pruned = true;
-            self.everywhere("prune");
-        }
+        self.part.pruned = self.plan.operation.boots_proxy();
+        // On each host the tag comes first; what is pruned nobody could go back to, tagged elsewhere or not.
+        self.everywhere(if self.part.pruned { "tag latest, prune" } else { "tag latest" });
         self.unlock();
         let keep_lock = self.plan.operation == Operation::Setup;
         self.push("record", Vec::new(), Work::Commit { keep_lock });
@@ -392,19 +376,51 @@ impl Builder<'_> {
         self.push("find containers", hosts, Work::FindContainers);
     }
 
+    /// The lock is on the host that pulls first, but where `--roles` leaves the primary role out. It comes before the
+    /// pull: a rollout that somebody else's lock refuses has pulled nothing.
+    fn lock_and_pull(&mut self) {
+        let first = self.fleet.hosts[0];
+        if !self.plan.joined && *self.lock_host() == first.name {
+            self.part.locked = true;
+            self.pull("lock, pull");
+        } else {
+            self.lock();
+            self.pull("pull");
+        }
+    }
+
     /// The first primary host alone pulls the tag and reports the digest; the others then pull exactly that.
-    fn pull(&mut self) {
+    fn pull(&mut self, on_first: &str) {
         self.part.staged = true;
         let first = self.fleet.hosts[0];
         let changes = vec![self.app_change(first)];
         let watched = watch(&changes);
         let hosts = hosts_of(&watched);
         let work = Work::Intents { changes, gate: Gate::All, watched, pins: true };
-        self.push(format!("pull on {}", first.config), hosts, work);
+        self.push(format!("{on_first} on {}", first.config), hosts, work);
         let others =
             self.fleet.hosts.iter().skip(1).map(|h| self.app_change(h)).collect::<Vec<_>>();
         if !others.is_empty() {
             self.intents("pull", others);
+        }
+    }
+
+    /// Two units of each host that have nothing to do with each other.
+    fn proxy_and_stale(&mut self) {
+        let (boots, stops) = (self.plan.operation.boots_proxy(), self.plan.operation.stops_stale());
+        let mut changes = Vec::new();
+        if boots {
+            changes.extend(self.fleet.hosts.iter().map(|h| proxy(self.spec, h)));
+        }
+        if stops {
+            self.part.stale = true;
+            changes.extend(self.fleet.hosts.iter().map(|h| self.app_change(h)));
+        }
+        match (boots, stops) {
+            (true, true) => self.intents("proxy, stale containers", changes),
+            (true, false) => self.intents("proxy", changes),
+            (false, true) => self.intents("stale containers", changes),
+            (false, false) => {}
         }
     }
 

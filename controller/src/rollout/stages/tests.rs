@@ -14,25 +14,22 @@ fn check(spec: &Spec, asked: &Asked, expected: Expect) {
 }
 
 #[test]
-fn a_deploy_pulls_before_the_lock_and_boots_other_roles_behind_the_barrier() {
+fn a_deploy_locks_and_pulls_first_and_boots_other_roles_behind_the_barrier() {
     let spec = spec("v2", &[("web", &["h1", "h2"]), ("job", &["h2", "h3"])]);
     check(
         &spec,
         &Asked::all(&spec, Operation::Deploy).hooks(),
         expect![[r#"
-            pull on h1 (all of 1, pins the digest)
-              h1: app shop staged
+            lock, pull on h1 (all of 1, pins the digest)
+              h1: app shop staged+locked
             pull (all of 2)
               h2: app shop staged
               h3: app shop staged
-            lock (all of 1)
-              h1: app shop staged+locked
             pre-deploy hook (KAMAL_HOSTS=h1,h2,h3 KAMAL_LOCK=true)
-            proxy (all of 3)
+            proxy, stale containers (all of 6)
               h1: proxy network, container
               h2: proxy network, container
               h3: proxy network
-            stop stale containers (all of 3)
               h1: app shop staged+locked+stale
               h2: app shop staged+stale
               h3: app shop staged+stale
@@ -44,11 +41,7 @@ fn a_deploy_pulls_before_the_lock_and_boots_other_roles_behind_the_barrier() {
               h2: role shop/job boot after role shop/web
               h3: role shop/job boot
             post-app-boot hook (KAMAL_HOSTS=h1,h2,h3 KAMAL_LOCK=true)
-            tag latest (all of 3)
-              h1: app shop staged+locked+stale+tagged
-              h2: app shop staged+stale+tagged
-              h3: app shop staged+stale+tagged
-            prune (all of 3)
+            tag latest, prune (all of 3)
               h1: app shop staged+locked+stale+tagged+pruned
               h2: app shop staged+stale+tagged+pruned
               h3: app shop staged+stale+tagged+pruned
@@ -70,14 +63,12 @@ fn groups_share_one_barrier_and_pause_after_each() {
         &spec,
         &asked,
         expect![[r#"
-            pull on h1 (all of 1, pins the digest)
-              h1: app shop staged
+            lock, pull on h1 (all of 1, pins the digest)
+              h1: app shop staged+locked
             pull (all of 2)
               h2: app shop staged
               h3: app shop staged
-            lock (all of 1)
-              h1: app shop staged+locked
-            stop stale containers (all of 3)
+            stale containers (all of 3)
               h1: app shop staged+locked+stale
               h2: app shop staged+stale
               h3: app shop staged+stale
@@ -136,22 +127,17 @@ fn setup_holds_the_lock_from_the_pull_to_the_last_hook() {
         &spec,
         &Asked::all(&spec, Operation::Setup).hooks(),
         expect![[r#"
-            lock (all of 1)
-              h1: app shop locked
-            pull on h1 (all of 1, pins the digest)
+            lock, pull on h1 (all of 1, pins the digest)
               h1: app shop staged+locked
             pre-deploy hook (KAMAL_HOSTS=h1 KAMAL_LOCK=true)
-            proxy (all of 1)
+            proxy, stale containers (all of 2)
               h1: proxy network, container
-            stop stale containers (all of 1)
               h1: app shop staged+locked+stale
             pre-app-boot hook (KAMAL_HOSTS=h1 KAMAL_LOCK=true)
             boot (all of 1)
               h1: role shop/web boot
             post-app-boot hook (KAMAL_HOSTS=h1 KAMAL_LOCK=true)
-            tag latest (all of 1)
-              h1: app shop staged+locked+stale+tagged
-            prune (all of 1)
+            tag latest, prune (all of 1)
               h1: app shop staged+locked+stale+tagged+pruned
             unlock (all of 1)
               h1: app shop staged+stale+tagged+pruned
@@ -170,13 +156,11 @@ fn without_the_primary_role_the_first_one_takes_its_place() {
         &spec,
         &asked,
         expect![[r#"
-            pull on h2 (all of 1, pins the digest)
-              h2: app shop staged
+            lock, pull on h2 (all of 1, pins the digest)
+              h2: app shop staged+locked
             pull (all of 1)
               h3: app shop staged
-            lock (all of 1)
-              h2: app shop staged+locked
-            stop stale containers (all of 2)
+            stale containers (all of 2)
               h2: app shop staged+locked+stale
               h3: app shop staged+stale
             boot cron (any of 1)
