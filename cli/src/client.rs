@@ -7,6 +7,7 @@ use dhow_proto::dial::{Address, Dialer, Identity};
 use dhow_proto::model::BlobRef;
 use dhow_proto::wire;
 use dhow_proto::wire::control_service_client::ControlServiceClient;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -14,6 +15,8 @@ use crate::home::{Home, Login};
 
 /// Bytes of a blob in one message.
 const CHUNK: usize = 32 * 1024;
+/// Blobs on their way at once.
+const UPLOADS: usize = 4;
 /// Longest time for the upload of one blob.
 const UPLOAD: Duration = Duration::from_secs(120);
 
@@ -76,27 +79,29 @@ impl Client {
             .await
             .map_err(Self::explain)?;
         let missing = missing.into_inner().missing;
-        for (blob, content) in refs.iter().zip(contents) {
+        let uploads = refs.iter().zip(contents).filter_map(|(blob, content)| {
             let wanted = wire::BlobRef::from(*blob);
-            if !missing.contains(&wanted) {
-                continue;
-            }
-            let mut messages = vec![wire::UploadRequest {
-                message: Some(wire::upload_request::Message::Blob(wanted)),
-            }];
-            let content = bytes::Bytes::from(content);
-            messages.extend((0..content.len().div_ceil(CHUNK)).map(|i| {
-                let data = content.slice(i * CHUNK..content.len().min((i + 1) * CHUNK));
-                wire::UploadRequest { message: Some(wire::upload_request::Message::Data(data)) }
-            }));
-            let mut control = self.control();
-            let upload = control.upload(tokio_stream::iter(messages));
-            tokio::time::timeout(UPLOAD, upload)
-                .await
-                .map_err(|_| anyhow!("the controller took no blob within {} s", UPLOAD.as_secs()))?
-                .map_err(Self::explain)?;
-        }
-        Ok(())
+            missing.contains(&wanted).then(|| self.upload_one(wanted, content))
+        });
+        // At the same time, as each waits for the controller's disk.
+        stream::iter(uploads).buffer_unordered(UPLOADS).try_collect().await
+    }
+
+    async fn upload_one(&self, blob: wire::BlobRef, content: Vec<u8>) -> anyhow::Result<()> {
+        let mut messages =
+            vec![wire::UploadRequest { message: Some(wire::upload_request::Message::Blob(blob)) }];
+        let content = bytes::Bytes::from(content);
+        messages.extend((0..content.len().div_ceil(CHUNK)).map(|i| {
+            let data = content.slice(i * CHUNK..content.len().min((i + 1) * CHUNK));
+            wire::UploadRequest { message: Some(wire::upload_request::Message::Data(data)) }
+        }));
+        let mut control = self.control();
+        let upload = control.upload(tokio_stream::iter(messages));
+        tokio::time::timeout(UPLOAD, upload)
+            .await
+            .map_err(|_| anyhow!("the controller took no blob within {} s", UPLOAD.as_secs()))?
+            .map_err(Self::explain)
+            .map(drop)
     }
 
     /// What a status means for the person at the keyboard.

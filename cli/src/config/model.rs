@@ -261,7 +261,8 @@ pub struct BuildCache {
 /// `ssh:` and `sshkit:`, of which dhow uses little.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ssh {
-    /// Names the home directory that paths are relative to.
+    /// Names the home directory that paths are relative to; empty where none is given: then the agent's own setting
+    /// counts, which is root's home unless it says otherwise.
     pub user: String,
     /// Port.
     pub port: String,

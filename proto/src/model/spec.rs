@@ -150,7 +150,7 @@ pub struct Spec {
     pub retain_containers: u32,
     /// The proxy on hosts with a proxied role.
     pub proxy: ProxyTemplate,
-    /// User whose home the app's paths are relative to.
+    /// User whose home the app's paths are relative to; empty: the agent's `--home`.
     pub ssh_user: String,
     /// Where the app's files are kept; none: `.kamal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

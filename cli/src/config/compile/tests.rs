@@ -101,6 +101,12 @@ fn containers_get_what_kamal_gives_them() {
 }
 
 #[test]
+fn without_an_ssh_user_paths_are_relative_to_the_agents_own_home() {
+    let spec = compile(&SHOP.replace("ssh: {user: app}\n", "")).unwrap().spec;
+    assert_eq!(spec.ssh_user, "");
+}
+
+#[test]
 fn accessories_bring_their_files() {
     let compiled = compile(SHOP).unwrap();
     let db = &compiled.spec.accessories[0];

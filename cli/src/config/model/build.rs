@@ -285,7 +285,7 @@ fn ssh(map: Option<&Map>, sshkit: Option<&Map>) -> Ssh {
         Some(_) => SshConfig::Files(text(map, "config").into_iter().collect()),
     };
     Ssh {
-        user: text(map, "user").unwrap_or_else(|| "root".into()),
+        user: text(map, "user").unwrap_or_default(),
         port: text(map, "port").unwrap_or_else(|| "22".into()),
         proxy: text(map, "proxy"),
         proxy_command: text(map, "proxy_command"),
