@@ -21,13 +21,14 @@ mod settle;
 mod step;
 mod wanted;
 
+pub(crate) use app::asks_routes;
 pub use current::{Live, live};
 pub use hold::hold;
 pub use observed::{
     AppFiles, Foreign, LockView, Observed, ObservedApp, ObservedProxy, ObservedRole, ProxyView,
     Routes, Switch,
 };
-pub(crate) use proxy::boot_image;
+pub(crate) use proxy::{asks_proxy, boot_image};
 #[cfg(test)]
 pub(crate) use serving::intent_label;
 pub(crate) use serving::version_of;

@@ -43,6 +43,8 @@ struct Target {
     accepted: Accepted,
     /// It has settled here before.
     settled: bool,
+    /// What is foreign at the first look is adopted.
+    adopts: bool,
 }
 
 /// How bringing a target about ended.
@@ -113,10 +115,11 @@ impl UnitLoop {
     }
 
     async fn remove(&mut self, known: &Known, wanted: &Accepted) -> Next {
-        if let Some(next) = self.held(known, wanted, false).await {
+        if let Some(next) = self.held(wanted).await {
             return next;
         }
-        let target = Target { accepted: wanted.clone(), settled: true };
+        let adopts = self.adopts(known, wanted);
+        let target = Target { accepted: wanted.clone(), settled: true, adopts };
         match self.bring_about(wanted, &target).await {
             (Outcome::Agreed, _) => match self.rooms.ledger.clear(&self.unit) {
                 Ok(()) => {
@@ -139,7 +142,7 @@ impl UnitLoop {
         otherwise: Option<Generation>,
     ) -> Next {
         // It ends a rollout: it begins none, so it forgives nothing that happened meanwhile.
-        if let Some(next) = self.held(known, wanted, true).await {
+        if let Some(next) = self.held(wanted).await {
             return next;
         }
         let tried =
@@ -173,7 +176,7 @@ impl UnitLoop {
             Chosen::Generation(_) => known.settled.clone(),
         };
         let Some(accepted) = accepted else { return self.release(wanted) };
-        let target = Target { settled: true, accepted };
+        let target = Target { settled: true, accepted, adopts: false };
         let (outcome, observed) = self.bring_about(wanted, &target).await;
         match outcome {
             Outcome::Agreed => {
@@ -194,10 +197,11 @@ impl UnitLoop {
     /// A generation that has not failed.
     async fn converge(&mut self, known: &Known, wanted: &Accepted) -> Next {
         let settled = known.settled.as_ref() == Some(wanted);
-        if let Some(next) = self.held(known, wanted, settled).await {
+        if let Some(next) = self.held(wanted).await {
             return next;
         }
-        let target = Target { accepted: wanted.clone(), settled };
+        let adopts = !settled && self.adopts(known, wanted);
+        let target = Target { accepted: wanted.clone(), settled, adopts };
         let (outcome, observed) = self.bring_about(wanted, &target).await;
         match outcome {
             Outcome::Agreed => {
@@ -251,8 +255,8 @@ impl UnitLoop {
         }
     }
 
-    /// Another deployer, or an app on hold.
-    async fn held(&mut self, known: &Known, wanted: &Accepted, settled: bool) -> Option<Next> {
+    /// An app on hold, which only a newer rollout ends.
+    async fn held(&mut self, wanted: &Accepted) -> Option<Next> {
         let app = self.unit.app()?.clone();
         if let Some(hold) = self.rooms.ledger.held(&app) {
             if !hold.adopted_by(&wanted.intent) {
@@ -277,23 +281,43 @@ impl UnitLoop {
             }
             self.event(EventKind::Adopted, &format!("{app}: adopted by a rollout"));
         }
-        let generation = wanted.generation().to_string();
-        if settled
-            || known.marks.get(ADOPTED) == Some(&generation)
-            || wanted.intent.rollout_id.is_none()
-        {
-            return None;
+        None
+    }
+
+    /// True until a generation of a rollout has been looked at once: what is foreign then is adopted, what becomes so
+    /// later is another deployer's doing.
+    fn adopts(&self, known: &Known, wanted: &Accepted) -> bool {
+        let generation = wanted.generation();
+        self.unit.app().is_some()
+            && wanted.intent.rollout_id.is_some()
+            && self.looked_at != Some(generation)
+            && known.marks.get(ADOPTED) != Some(&generation.to_string())
+    }
+
+    /// Observes; at the first look of a generation what is foreign is adopted, and all is looked at again.
+    async fn look(
+        &mut self,
+        wanted: &Accepted,
+        resolved: &Resolved,
+        adopts: bool,
+    ) -> Result<Observed, ObserveError> {
+        let worker = self.rooms.worker.clone();
+        let mut observed = worker.observe(&resolved.wanted).await?;
+        if adopts {
+            if let Some(app) = self.unit.app()
+                && observed.foreign().and_then(plan::hold).is_some()
+            {
+                worker.adopt(app, &resolved.wanted).await?;
+                let generation = wanted.generation().to_string();
+                if let Err(error) = self.rooms.ledger.mark(&self.unit, ADOPTED, &generation) {
+                    // An agent that starts again adopts once more.
+                    tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
+                }
+                observed = worker.observe(&resolved.wanted).await?;
+            }
+            self.looked_at = Some(wanted.generation());
         }
-        let resolved = match self.rooms.resolve(&wanted.intent).await {
-            Ok(resolved) => resolved,
-            // Told by the pass itself.
-            Err(_) => return None,
-        };
-        if let Err(error) = self.rooms.worker.adopt(&app, &resolved.wanted).await {
-            return Some(self.unobservable(wanted, error));
-        }
-        let marked = self.rooms.ledger.mark(&self.unit, ADOPTED, &generation);
-        marked.is_err().then_some(Next::Retry)
+        Ok(observed)
     }
 
     /// A generation that failed: what it started is stopped, what settled before serves on.
@@ -323,7 +347,7 @@ impl UnitLoop {
         match self.rooms.resolve(&wanted.intent).await {
             Ok(mut given_up) => {
                 given_up.wanted = given_up.wanted.abandoned(settled.as_ref().map(|s| &s.wanted));
-                match self.rounds(wanted, &given_up, phase, false).await {
+                match self.rounds(wanted, &given_up, phase, false, false).await {
                     (Outcome::Agreed, observed) if settled.is_none() => {
                         self.post(wanted, phase(), observed.as_ref());
                         return Next::Idle;
@@ -349,7 +373,7 @@ impl UnitLoop {
             return Next::Idle;
         };
         settled.wanted = settled.wanted.settled();
-        match self.rounds(wanted, &settled, phase, true).await {
+        match self.rounds(wanted, &settled, phase, true, false).await {
             (Outcome::Held(held), observed) => {
                 self.failed_and_held(wanted, phase(), &held, observed.as_ref())
             }
@@ -407,7 +431,8 @@ impl UnitLoop {
         if target.settled {
             resolved.wanted = resolved.wanted.settled();
         }
-        self.rounds(wanted, &resolved, || Phase::Converging(None), target.settled).await
+        let phase = || Phase::Converging(None);
+        self.rounds(wanted, &resolved, phase, target.settled, target.adopts).await
     }
 
     /// Observe, plan, execute, until the plan is empty.
@@ -417,10 +442,12 @@ impl UnitLoop {
         resolved: &Resolved,
         phase: impl Fn() -> Phase + Sync,
         repairs: bool,
+        mut adopts: bool,
     ) -> (Outcome, Option<Seen>) {
         let mut times = Vec::new();
         for _ in 0..ROUNDS {
-            let observed = match self.rooms.worker.observe(&resolved.wanted).await {
+            let adopts = std::mem::take(&mut adopts);
+            let observed = match self.look(wanted, resolved, adopts).await {
                 Ok(observed) => observed,
                 Err(error) => return (Outcome::Unobservable(error), None),
             };
@@ -459,11 +486,9 @@ impl UnitLoop {
                     total,
                     started_at: self.now(),
                 };
-                let base = self.status(
-                    wanted,
-                    Phase::Pending,
-                    Some(&Seen::of(resolved, &observed, &times)),
-                );
+                // Without the times: they are told once, at the end.
+                let base =
+                    self.status(wanted, Phase::Pending, Some(&Seen::of(resolved, &observed, &[])));
                 let converging = matches!(phase(), Phase::Converging(_));
                 let show = |text: String| {
                     let step = StepProgress { text, ..progress.clone() };

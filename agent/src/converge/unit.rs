@@ -13,6 +13,8 @@ use super::{Rooms, Wake};
 
 /// Time between looks where nothing is known to have changed: catches drift that no event announced.
 const RESYNC: Duration = Duration::from_secs(60);
+/// Events come in bursts (a container's end is four of them): one look is for all of a burst.
+const BURST: Duration = Duration::from_millis(100);
 /// First and longest wait after something that may come right by itself.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(20);
@@ -35,6 +37,8 @@ pub(super) struct UnitLoop {
     pub(super) waiting_since: Option<(Generation, Instant)>,
     /// A failure that the ledger could not take yet: the generation is not tried again meanwhile.
     pub(super) unrecorded: Option<(Generation, Failure)>,
+    /// The generation of a rollout that was looked at last: what is foreign at its first look is adopted.
+    pub(super) looked_at: Option<Generation>,
     /// What the last drift event told, so that it is told once.
     pub(super) told: Option<String>,
     wake: watch::Receiver<Wake>,
@@ -54,6 +58,7 @@ impl UnitLoop {
             shutdown,
             waiting_since: None,
             unrecorded: None,
+            looked_at: None,
             told: None,
             wake,
             failures: 0,
@@ -83,7 +88,7 @@ impl UnitLoop {
                     (RETRY * 2u32.saturating_pow(self.failures - 1)).min(RETRY_MAX)
                 }
             };
-            let deadline = Instant::now() + wait;
+            let mut deadline = Instant::now() + wait;
             loop {
                 tokio::select! {
                     () = self.shutdown.cancelled() => return,
@@ -102,8 +107,12 @@ impl UnitLoop {
                         }
                         let concerned = self.wake.borrow_and_update().count(&self.unit) != woken;
                         // Events of our own failed attempt must not cut its back-off short.
-                        if concerned && next != Next::Retry {
-                            break;
+                        match next {
+                            Next::Wait if concerned => break,
+                            Next::Idle if concerned => {
+                                deadline = deadline.min(Instant::now() + BURST);
+                            }
+                            Next::Again | Next::Idle | Next::Retry | Next::Wait => {}
                         }
                     }
                     // Blobs may be had again.

@@ -7,6 +7,7 @@
 //! bollard 0.21 drops the API version from its URLs, so each call is the daemon's newest; `negotiate_version` is called
 //! all the same, once per connection, for the day this is mended, and its answer decides what may be used.
 
+mod processes;
 mod raw;
 mod translate;
 
@@ -142,7 +143,7 @@ async fn exit_code(client: &bollard::Docker, exec: &str) -> Result<i64, EngineEr
         match (ended.running, ended.exit_code) {
             (Some(false), Some(exit_code)) => return Ok(exit_code),
             _ if tokio::time::Instant::now() < until => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             // The stream ended before the command did: its connection broke.
             _ => {
@@ -561,6 +562,12 @@ impl Engine for Docker {
                 }
             }
             // Exec ids are lost when the Engine restarts; the processes are not.
+            let first = found.state.and_then(|state| state.pid).unwrap_or_default();
+            let id = found.id.unwrap_or_default();
+            if let Some(seen) = processes::of_container(Path::new("/proc"), first, &id) {
+                processes.extend(seen);
+                return Ok(processes);
+            }
             match bounded("top", QUICK, client.top_processes(container, None)).await {
                 Ok(top) => processes.extend(translate::processes(top)),
                 // Not running: nothing runs in it.

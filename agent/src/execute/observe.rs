@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use dhow_proto::model::intent::{AppIntent, Desired};
 use dhow_proto::model::{App, BlobDigest, RoleName, Unit, kamal};
+use futures_util::future::try_join_all;
 
 use super::{ObserveError, Worker};
-use crate::engine::{ContainerState, EngineError, ImageFilter, ObservedContainer};
+use crate::engine::{ContainerState, EngineError, ImageFilter, ImageView, ObservedContainer};
 use crate::host::{self, AppMemory, AssetKind, Layout};
 use crate::plan::{
     self, AppFiles, Foreign, LockView, Observed, ObservedApp, ObservedProxy, ObservedRole,
@@ -54,19 +55,28 @@ impl Worker {
             image_version: read("image_version")?,
             run_command: read("run_command")?,
         };
-        let image = match plan::boot_image(wanted, &boot_files) {
-            Some(image) => self.engine.image(&image.to_string()).await?.is_some(),
-            None => false,
+        let boot_image = plan::boot_image(wanted, &boot_files).map(|image| image.to_string());
+        let image = async {
+            match &boot_image {
+                Some(image) => Ok(self.engine.image(image).await?.is_some()),
+                None => Ok(false),
+            }
         };
-        Ok(ObservedProxy {
-            networks: self.engine.networks(kamal::NETWORK).await?.len(),
-            proxy: self.proxy_view().await?,
+        let networks = self.engine.networks(kamal::NETWORK);
+        let (image, networks, proxy) = tokio::try_join!(image, networks, self.proxy_container())?;
+        let mut observed = ObservedProxy {
+            networks: networks.len(),
+            proxy,
             boot_files,
             directory: layout.apps_config().is_dir(),
             image,
             marks: self.memory.marks(&Unit::Proxy).map_err(files(&self.settings.memory))?,
             at: (self.now)(),
-        })
+        };
+        if plan::asks_proxy(wanted, &observed) {
+            self.ask_proxy(&mut observed.proxy).await?;
+        }
+        Ok(observed)
     }
 
     async fn look_at_app(
@@ -76,22 +86,31 @@ impl Worker {
         layout: &Layout,
     ) -> Result<ObservedApp, ObserveError> {
         let label = format!("{}={}", kamal::LABEL_SERVICE, app.service);
-        let containers = self.engine.containers(std::slice::from_ref(&label)).await?;
-        let mut images = self.engine.images(ImageFilter::Label(&label)).await?;
-        if let Desired::App(AppIntent { repository, .. }) = &wanted.intent.desired {
-            for image in self.engine.images(ImageFilter::Repository(repository)).await? {
-                if !images.iter().any(|i| i.id == image.id) {
-                    images.push(image);
+        let in_repository = async {
+            match &wanted.intent.desired {
+                Desired::App(AppIntent { repository, .. }) => {
+                    self.engine.images(ImageFilter::Repository(repository)).await
                 }
+                _ => Ok(Vec::new()),
+            }
+        };
+        let (containers, mut images, in_repository, proxy) = tokio::try_join!(
+            self.engine.containers(std::slice::from_ref(&label)),
+            self.engine.images(ImageFilter::Label(&label)),
+            in_repository,
+            self.proxy_container(),
+        )?;
+        for image in in_repository {
+            if !images.iter().any(|i| i.id == image.id) {
+                images.push(image);
             }
         }
         images.sort_by(|a, b| a.id.cmp(&b.id));
-        let proxy = self.proxy_view().await?;
         let ours: Vec<ObservedContainer> =
             containers.iter().filter(|c| has_app_labels(c, app)).cloned().collect();
         let memory = self.app_memory(app, layout, &ours).await?;
         // Log, lock and memory are read as one: a line or lock of ours that is just being written is not foreign.
-        let _writing = self.writing.lock().await;
+        let writing = self.writing.lock().await;
         let memory = self.memory.app(app).map_err(files(&self.settings.memory))?.unwrap_or(memory);
         let path = layout.lock(app);
         let lock = match host::read_lock(&path).map_err(files(&path))? {
@@ -100,7 +119,7 @@ impl Worker {
             Some(details) => LockView::Foreign(details),
         };
         let apps_config = self.apps_config(layout, proxy.container.as_ref());
-        Ok(ObservedApp {
+        let mut observed = ObservedApp {
             foreign: foreign(app, layout, &memory, &ours)?,
             files: app_files(app, layout, &apps_config)?,
             marks: self.memory.marks(&wanted.intent.unit).map_err(files(&self.settings.memory))?,
@@ -109,7 +128,12 @@ impl Worker {
             proxy,
             lock,
             at: (self.now)(),
-        })
+        };
+        drop(writing);
+        if plan::asks_routes(wanted, &observed) {
+            self.ask_proxy(&mut observed.proxy).await?;
+        }
+        Ok(observed)
     }
 
     async fn look_at_role(
@@ -119,27 +143,24 @@ impl Worker {
         role: &RoleName,
         layout: &Layout,
     ) -> Result<ObservedRole, ObserveError> {
-        let all = self.engine.containers(&app_labels(app)).await?;
+        let labels = app_labels(app);
+        let (all, images, proxy) = tokio::try_join!(
+            async { Ok(self.engine.containers(&labels).await?) },
+            self.role_images(wanted, app),
+            self.proxy_view(),
+        )?;
         let of_app: Vec<ObservedContainer> =
             all.into_iter().filter(|c| has_app_labels(c, app)).collect();
         let memory = self.app_memory(app, layout, &of_app).await?;
         let (containers, others): (Vec<_>, Vec<_>) =
             of_app.into_iter().partition(|c| c.label(kamal::LABEL_ROLE) == role.as_str());
-        let (mut images, mut squatter) = (BTreeMap::new(), None);
-        for (variant, template) in wanted.variants() {
-            let version = template.container.image.to_string();
-            let latest = format!("{}:{}", template.container.image.repository, app.latest_tag());
-            for reference in [version, latest] {
-                if let Some(image) = self.engine.image(&reference).await? {
-                    images.insert(reference, image);
-                }
-            }
+        let mut squatter = None;
+        for (variant, _) in wanted.variants() {
             let name = app.container_name(role, &variant.version);
             if !containers.iter().any(|c| c.name == name.as_str()) {
                 squatter = self.engine.container(name.as_str()).await?;
             }
         }
-        let proxy = self.proxy_view().await?;
         let switch = self.saw_switch(&app.role_prefix(role), &proxy.routes);
         let roles: BTreeSet<RoleName> =
             others.iter().filter_map(|c| c.label(kamal::LABEL_ROLE).parse().ok()).collect();
@@ -172,10 +193,40 @@ impl Worker {
         })
     }
 
+    /// Images of the variants and of the latest tag, by reference.
+    async fn role_images(
+        &self,
+        wanted: &Wanted,
+        app: &App,
+    ) -> Result<BTreeMap<String, ImageView>, ObserveError> {
+        let references = wanted.variants().flat_map(|(_, template)| {
+            let image = &template.container.image;
+            [image.to_string(), format!("{}:{}", image.repository, app.latest_tag())]
+        });
+        let references: BTreeSet<String> = references.collect();
+        let asked = references.into_iter().map(|reference| async move {
+            let image = self.engine.image(&reference).await?;
+            Ok::<_, EngineError>(image.map(|image| (reference, image)))
+        });
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    }
+
     /// kamal-proxy's container, table and deploys under way. One that runs and does not answer is no error.
-    pub(super) async fn proxy_view(&self) -> Result<ProxyView, ObserveError> {
+    async fn proxy_view(&self) -> Result<ProxyView, ObserveError> {
+        let mut view = self.proxy_container().await?;
+        self.ask_proxy(&mut view).await?;
+        Ok(view)
+    }
+
+    /// kamal-proxy's container alone.
+    async fn proxy_container(&self) -> Result<ProxyView, EngineError> {
         let container = self.engine.container(kamal::PROXY_CONTAINER).await?;
-        let mut view = ProxyView { container, routes: Routes::Unknown, deploying: BTreeSet::new() };
+        Ok(ProxyView { container, routes: Routes::Unknown, deploying: BTreeSet::new() })
+    }
+
+    /// Asks a kamal-proxy that runs for its table and its deploys under way. That starts a process in its container,
+    /// which is what costs most in a look.
+    async fn ask_proxy(&self, view: &mut ProxyView) -> Result<(), ObserveError> {
         if view.container.as_ref().is_some_and(|c| c.state == ContainerState::Running) {
             // Deploys first: one that ends in between is then seen in the table.
             view.deploying = self.deploying().await?;
@@ -183,7 +234,7 @@ impl Worker {
                 view.routes = Routes::Known(routes);
             }
         }
-        Ok(view)
+        Ok(())
     }
 
     /// The table, or why there is none, in a sentence.

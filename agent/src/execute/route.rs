@@ -18,7 +18,7 @@ const SOCKET: Duration = Duration::from_secs(10);
 /// Beyond deploy and drain time, before the outcome counts as unknown (kamal-proxy contract: driving it).
 const MARGIN: Duration = Duration::from_secs(10);
 /// Between two looks at something that gives no event.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// What `kamal-proxy` says, without its prefix, on one bounded line.
 pub(super) fn message(stderr: &str) -> String {
@@ -130,12 +130,16 @@ impl Worker {
             }
         };
         match attempt.map_err(|e| self.engine_failure(step, &e))? {
-            Attempt::Done => self.verify_route(step, service, &target, true).await,
+            // Its word is enough: what another deployer may do after it is for the next look to find.
+            Attempt::Done => {
+                self.switched(service, Switch::Returned { targets: vec![target] });
+                Ok(())
+            }
             Attempt::NotListening(m) => {
                 let reason = format!("kamal-proxy: {m}");
                 Err(self.failure(step, FailureKind::ProxyMissing, reason))
             }
-            Attempt::Unknown(m) => match self.verify_route(step, service, &target, false).await {
+            Attempt::Unknown(m) => match self.verify_route(step, service, &target).await {
                 Ok(()) => Ok(()),
                 Err(mut failure) => {
                     failure.reason = format!("{m}; {}", failure.reason);
@@ -152,13 +156,12 @@ impl Worker {
         }
     }
 
-    /// Looks where the service is routed to; `returned` where kamal-proxy's deploy did.
+    /// Looks where the service is routed to, where the return of kamal-proxy's deploy was not seen.
     async fn verify_route(
         &self,
         step: &Step,
         service: &str,
         target: &str,
-        returned: bool,
     ) -> Result<(), Box<Failure>> {
         let until = Instant::now() + SOCKET;
         let routes = loop {
@@ -179,16 +182,13 @@ impl Worker {
             };
             return Err(self.failure(step, FailureKind::ProxyRefused, reason));
         }
-        let since = (self.now)();
-        let switch = match returned {
-            true => Switch::Returned { targets },
-            false => Switch::Seen { targets, since },
-        };
-        self.switches
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .insert(service.to_owned(), switch);
+        self.switched(service, Switch::Seen { targets, since: (self.now)() });
         Ok(())
+    }
+
+    fn switched(&self, service: &str, switch: Switch) {
+        let mut switches = self.switches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        switches.insert(service.to_owned(), switch);
     }
 
     pub(super) async fn await_deploys(

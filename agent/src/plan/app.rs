@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dhow_proto::model::intent::{AppIntent, LatestTag, Prepare, Prune, StagedImage, StopStale};
+use dhow_proto::model::intent::{
+    AppIntent, Desired, LatestTag, Prepare, Prune, StagedImage, StopStale,
+};
 use dhow_proto::model::status::Held;
 use dhow_proto::model::{App, BlobDigest, ImageRef, RoleName, Unit, Version, kamal};
 use dhow_proto::wire::FailureKind;
@@ -31,10 +33,14 @@ impl<'a> View<'a> {
         ImageRef { repository: self.intent.repository.clone(), tag: tag.to_owned() }
     }
 
+    /// Containers of this app, newest created first.
+    fn ours(&self) -> impl Iterator<Item = &'a ObservedContainer> + '_ {
+        self.observed.containers.iter().filter(|c| self.is_ours(c))
+    }
+
     /// Containers of a role of this app, newest created first.
     fn of_role(&self, role: &str) -> Vec<ObservedContainer> {
-        let ours = |c: &&ObservedContainer| self.is_ours(c) && c.label(kamal::LABEL_ROLE) == role;
-        self.observed.containers.iter().filter(ours).cloned().collect()
+        self.ours().filter(|c| c.label(kamal::LABEL_ROLE) == role).cloned().collect()
     }
 
     /// True for containers with the app's labels; Kamal's own filter, so the destination label must be there.
@@ -96,6 +102,29 @@ fn steps(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Step>, Plan> {
     Ok(steps)
 }
 
+/// True where the plan depends on what kamal-proxy routes.
+pub(crate) fn asks_routes(wanted: &Wanted, observed: &ObservedApp) -> bool {
+    let (Unit::App(app), Desired::App(intent)) = (&wanted.intent.unit, &wanted.intent.desired)
+    else {
+        return false;
+    };
+    let view = View { app, intent, observed };
+    let stale = intent
+        .stop_stale
+        .as_ref()
+        .is_some_and(|stale| is_due(&view, stale) && suspects(&view, stale).next().is_some());
+    let tags = intent.latest.as_ref().is_some_and(|tag| tag.when_serving && !is_tagged(&view, tag));
+    let assets = intent.prepare.as_ref().is_some_and(|files| {
+        files.roles.iter().any(|role| {
+            let volume = format!("{}-{}", role.role, files.version);
+            role.asset_path.is_some()
+                && (is_prepared_anew(&view, files)
+                    || !observed.files.asset_volumes.contains(&volume))
+        })
+    });
+    stale || tags || assets
+}
+
 fn lock(view: &View<'_>) -> Result<Option<Step>, Plan> {
     match (&view.intent.lock, &view.observed.lock) {
         (Some(_), LockView::Foreign(details)) => {
@@ -147,24 +176,43 @@ fn stage(
 
 /// Containers of dhow's own are left to their role, which stops what it replaced.
 fn stop_stale(view: &View<'_>, stale: &StopStale, steps: &mut Vec<Step>) -> Result<(), Plan> {
-    if view.observed.marks.stale.is_some_and(|n| n >= stale.number) {
+    if !is_due(view, stale) {
         return Ok(());
     }
-    know_routes(view)?;
-    for role in &stale.roles {
+    if suspects(view, stale).next().is_some() {
+        know_routes(view)?;
+    }
+    for (role, c) in suspects(view, stale) {
         let prefix = view.app.role_prefix(role);
         let containers = view.of_role(role.as_str());
         let live = Live::of(&prefix, &containers, view.latest_id(), &view.observed.proxy.routes);
-        let proxied = view.observed.proxy.routes.get(&prefix).is_some();
-        for c in containers.iter().filter(|c| {
-            c.state.is_up() && !live.has(&c.id) && !c.labels.contains_key(kamal::LABEL_INTENT)
-        }) {
+        if !live.has(&c.id) {
+            let proxied = view.observed.proxy.routes.get(&prefix).is_some();
             let grace = (!proxied).then_some(stale.drain_timeout);
             steps.push(Step::Stop { container: ContainerRef::observed(c), grace });
         }
     }
     steps.push(Step::Remember(Mark::Stale(stale.number)));
     Ok(())
+}
+
+fn is_due(view: &View<'_>, stale: &StopStale) -> bool {
+    view.observed.marks.stale.is_none_or(|n| n < stale.number)
+}
+
+/// Containers that run and are none of dhow's: stale unless they are live.
+fn suspects<'a>(
+    view: &View<'a>,
+    stale: &'a StopStale,
+) -> impl Iterator<Item = (&'a RoleName, &'a ObservedContainer)> {
+    let ours: Vec<&ObservedContainer> = view.ours().collect();
+    stale.roles.iter().flat_map(move |role| {
+        let of_role =
+            ours.clone().into_iter().filter(|c| c.label(kamal::LABEL_ROLE) == role.as_str());
+        of_role
+            .filter(|c| c.state.is_up() && !c.labels.contains_key(kamal::LABEL_INTENT))
+            .map(move |c| (role, c))
+    })
 }
 
 /// Without the table of a proxy that runs, what is live is not known.
@@ -184,10 +232,9 @@ fn prepare(
     files: &Prepare,
     steps: &mut Vec<Step>,
 ) -> Result<(), Plan> {
-    let key = prepared_key(view.intent, files);
     let there = &view.observed.files;
     let version = &files.version;
-    let again = view.observed.marks.prepared != Some(key);
+    let again = is_prepared_anew(view, files);
     let pages = !files.error_pages.is_empty();
     if pages && (again || !there.error_pages.contains(version.as_str())) {
         steps.push(Step::WriteErrorPages { version: version.clone() });
@@ -212,9 +259,14 @@ fn prepare(
         }
     }
     if again {
-        steps.push(Step::Remember(Mark::Prepared(key)));
+        steps.push(Step::Remember(Mark::Prepared(prepared_key(view.intent, files))));
     }
     Ok(())
+}
+
+/// True where something else was laid out last.
+fn is_prepared_anew(view: &View<'_>, files: &Prepare) -> bool {
+    view.observed.marks.prepared != Some(prepared_key(view.intent, files))
 }
 
 /// Names everything that is laid out.
@@ -233,7 +285,7 @@ fn prepared_key(intent: &AppIntent, files: &Prepare) -> BlobDigest {
 
 fn latest(view: &View<'_>, tag: &LatestTag, steps: &mut Vec<Step>) -> Result<(), Plan> {
     let image = view.image(tag.version.as_str());
-    let Some(found) = view.observed.image(&image.to_string()) else {
+    if view.observed.image(&image.to_string()).is_none() {
         // Staged by this same plan, or a host where the version never came.
         if steps.iter().any(|s| matches!(s, Step::Pull { image: i } if *i == image))
             && !tag.when_serving
@@ -246,8 +298,8 @@ fn latest(view: &View<'_>, tag: &LatestTag, steps: &mut Vec<Step>) -> Result<(),
         }
         let reason = format!("image {image} is not on this host");
         return Err(Plan::impossible(FailureKind::ImageMissing, reason));
-    };
-    if view.latest_id() == Some(found.id.as_str()) {
+    }
+    if is_tagged(view, tag) {
         return Ok(());
     }
     if tag.when_serving {
@@ -262,6 +314,12 @@ fn latest(view: &View<'_>, tag: &LatestTag, steps: &mut Vec<Step>) -> Result<(),
     Ok(())
 }
 
+/// True where the latest tag means the version already.
+fn is_tagged(view: &View<'_>, tag: &LatestTag) -> bool {
+    let image = view.observed.image(&view.image(tag.version.as_str()).to_string());
+    image.is_some_and(|found| view.latest_id() == Some(found.id.as_str()))
+}
+
 fn tag_steps(view: &View<'_>, image: ImageRef) -> [Step; 2] {
     let to = view.image(&view.app.latest_tag());
     [audit(format!("Tagging {image} as the latest image")), Step::Tag { image, to }]
@@ -271,7 +329,7 @@ fn prune(view: &View<'_>, prune: &Prune, steps: &mut Vec<Step>) -> Result<(), Pl
     if view.observed.marks.pruned.is_some_and(|n| n >= prune.number) {
         return Ok(());
     }
-    know_routes(view)?;
+    // Only what does not run, so what kamal-proxy routes to need not be known.
     steps.push(audit("Pruned containers".to_owned()));
     let gone = prune::containers(view, prune.retain);
     steps.extend(gone.iter().map(|c| Step::Remove { container: ContainerRef::observed(c) }));

@@ -47,7 +47,7 @@ impl Observed {
 /// kamal-proxy's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Routes {
-    /// It did not answer, so that what is live is not known.
+    /// It did not answer, or was not asked as nothing depends on it: what is live is not known.
     Unknown,
     /// By service.
     Known(BTreeMap<String, Route>),

@@ -1,6 +1,8 @@
 //! Plans the proxy unit: network and kamal-proxy's container.
 
-use dhow_proto::model::intent::{ProxyIntent, Run};
+use std::time::Duration;
+
+use dhow_proto::model::intent::{Desired, ProxyIntent, Run};
 use dhow_proto::model::{ImageRef, kamal};
 use dhow_proto::wire::FailureKind;
 
@@ -62,7 +64,7 @@ fn steps(
             steps.push(Step::Remove { container: ContainerRef::observed(c) });
             boot_steps(boot, &mut steps);
         }
-        Some(c) => keep(c, observed, &mut steps)?,
+        Some(c) => keep(c, wanted, observed, &mut steps)?,
         None => {
             steps.extend(pull(wanted, observed, &boot)?);
             boot_steps(boot, &mut steps);
@@ -78,6 +80,7 @@ fn steps(
 /// An existing container is never reconciled: new options take effect on a reboot.
 fn keep(
     container: &ObservedContainer,
+    wanted: &Wanted,
     observed: &ObservedProxy,
     steps: &mut Vec<Step>,
 ) -> Result<(), Plan> {
@@ -100,7 +103,7 @@ fn keep(
             steps.push(Step::AwaitProxy);
         }
         ContainerState::Running | ContainerState::Restarting => {
-            if observed.proxy.routes == Routes::Unknown {
+            if observed.proxy.routes == Routes::Unknown && asks_proxy(wanted, observed) {
                 steps.push(Step::AwaitProxy);
             }
         }
@@ -128,6 +131,22 @@ fn boot_steps(boot: ProxyBoot, steps: &mut Vec<Step>) {
         container: ContainerRef { name: kamal::PROXY_CONTAINER.to_owned(), id: None },
     });
     steps.push(Step::AwaitProxy);
+}
+
+/// A proxy that runs for longer has opened its socket (contract: tens of milliseconds).
+const ANSWERS_AFTER: Duration = Duration::from_secs(10);
+
+/// True where the plan depends on whether the proxy answers and what it routes: where it is to go, and where it was
+/// just started. Later its answer is the roles' concern, which ask for the table anyway.
+pub(crate) fn asks_proxy(wanted: &Wanted, observed: &ObservedProxy) -> bool {
+    if matches!(wanted.intent.desired, Desired::Absent(_)) {
+        return true;
+    }
+    let Some(container) = &observed.proxy.container else { return false };
+    let ran = container.started_at.and_then(|at| observed.at.duration_since(at).ok());
+    container.state != ContainerState::Running
+        || observed.marks.proxy_boot.is_none()
+        || ran.is_none_or(|ran| ran < ANSWERS_AFTER)
 }
 
 /// Compares `v0.9.2`-shaped tags. A tag of another shape (a digest, `latest`, a custom build) is somebody's decision.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dhow_proto::model::Unit;
-use dhow_proto::model::status::Status;
+use dhow_proto::model::status::{Phase, Status};
 use dhow_proto::wire;
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -33,6 +33,10 @@ const PENDING_LOW: usize = 64;
 
 /// Longest wait for the controller to take up the stream, and to make room in the outbox.
 const STALLED: Duration = Duration::from_secs(15);
+
+/// How far a unit got is told this long after it was heard of at the latest: steps that take less are not worth a
+/// message each. What came of them is told at once.
+const PROGRESS: Duration = Duration::from_millis(50);
 
 /// Where Welcome names no interval.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -108,8 +112,21 @@ pub(super) async fn run(
         events_sent,
         welcomed: false,
         rotation: 0,
+        progress_due: None,
     };
     session.talk(inbound, outbox, shutdown).await
+}
+
+/// False where only the time differs at which it was looked at: that goes with the next heartbeat.
+fn is_news(sent: &Status, status: &Status) -> bool {
+    *status != Status { observed_at: status.observed_at, ..sent.clone() }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Session<'a> {
@@ -123,6 +140,8 @@ struct Session<'a> {
     events_sent: u64,
     welcomed: bool,
     rotation: usize,
+    /// When progress that was held back is told.
+    progress_due: Option<Instant>,
 }
 
 impl Session<'_> {
@@ -161,8 +180,12 @@ impl Session<'_> {
                     Err(_) => return SessionEnd::Closed,
                 },
                 () = tokio::time::sleep_until(progress + STALLED), if !self.pending.is_empty() => return SessionEnd::Stalled,
-                // The three below only say "look again": what was not seen stays unseen.
+                // The four below only say "look again": what was not seen stays unseen.
                 _ = board.changed(), if calm => self.report_statuses(),
+                () = until(self.progress_due), if calm => {
+                    self.progress_due = None;
+                    self.report_all();
+                }
                 _ = events.changed(), if calm => self.report_events(),
                 _ = heartbeat.tick(), if calm => self.beat(),
                 // Cancel-safe: an answer not taken stays in the queue.
@@ -246,13 +269,32 @@ impl Session<'_> {
         }
     }
 
+    /// Tells what is new, but for progress: that waits for a moment, in which more of it may come.
     fn report_statuses(&mut self) {
-        for status in self.rooms.board.all() {
-            if self.sent.get(&status.unit).is_none_or(|sent| !Arc::ptr_eq(sent, &status)) {
-                self.pending.push_back(Up::Status((&*status).into()));
-                self.sent.insert(status.unit.clone(), status);
+        for status in self.untold() {
+            if matches!(status.phase, Phase::Converging(Some(_))) {
+                self.progress_due.get_or_insert_with(|| Instant::now() + PROGRESS);
+            } else {
+                self.report(status);
             }
         }
+    }
+
+    fn report_all(&mut self) {
+        for status in self.untold() {
+            self.report(status);
+        }
+    }
+
+    fn untold(&self) -> Vec<Arc<Status>> {
+        let mut all = self.rooms.board.all();
+        all.retain(|status| self.sent.get(&status.unit).is_none_or(|sent| is_news(sent, status)));
+        all
+    }
+
+    fn report(&mut self, status: Arc<Status>) {
+        self.pending.push_back(Up::Status((&*status).into()));
+        self.sent.insert(status.unit.clone(), status);
     }
 
     fn report_events(&mut self) {
@@ -268,7 +310,9 @@ impl Session<'_> {
         let mut statuses = Vec::new();
         let mut bytes = 0;
         for n in 0..all.len() {
-            let status = wire::Status::from(&*all[(self.rotation + n) % all.len()]);
+            let mut status = wire::Status::from(&*all[(self.rotation + n) % all.len()]);
+            // The longest part, and told once: the controller keeps them with their generation.
+            status.step_times.clear();
             bytes += status.encoded_len();
             if bytes > HEARTBEAT_BYTES && !statuses.is_empty() {
                 break;

@@ -243,15 +243,18 @@ impl Fleet {
     }
 
     /// Takes a status in. One of an older generation than known is a late message and says nothing new.
-    pub(crate) fn report(&self, host: &HostName, status: Status) {
+    pub(crate) fn report(&self, host: &HostName, mut status: Status) {
         let mut picture = self.lock();
         let entry = picture.hosts.entry(host.clone()).or_default();
-        if entry
-            .statuses
-            .get(&status.unit)
-            .is_some_and(|known| known.generation > status.generation)
-        {
+        let known = entry.statuses.get(&status.unit);
+        if known.is_some_and(|known| known.generation > status.generation) {
             return;
+        }
+        // Told once: a heartbeat leaves them out.
+        if let Some(known) = known.filter(|known| known.generation == status.generation)
+            && status.step_times.is_empty()
+        {
+            status.step_times = known.step_times.clone();
         }
         let unit = status.unit.clone();
         if entry.statuses.get(&unit) == Some(&status) {
@@ -349,6 +352,17 @@ mod tests {
         fleet.report(&host(), status(2));
         fleet.report(&host(), status(1));
         assert_eq!(fleet.status(&host(), &Unit::Proxy).unwrap().generation.number, 2);
+    }
+
+    #[test]
+    fn step_times_stay_with_their_generation_though_heartbeats_leave_them_out() {
+        let fleet = Fleet::new();
+        let times = vec![("start".to_owned(), Duration::from_millis(3))];
+        fleet.report(&host(), Status { step_times: times.clone(), ..status(2) });
+        fleet.report(&host(), status(2));
+        assert_eq!(fleet.status(&host(), &Unit::Proxy).unwrap().step_times, times);
+        fleet.report(&host(), status(3));
+        assert_eq!(fleet.status(&host(), &Unit::Proxy).unwrap().step_times, []);
     }
 
     #[test]

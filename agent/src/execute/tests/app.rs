@@ -182,6 +182,34 @@ async fn stale_containers_stop_and_what_is_routed_to_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn kamal_proxy_is_asked_only_where_a_plan_depends_on_it() {
+    let world = World::ready().await;
+    world.deploy(&Role::web("v1")).await;
+    world.deploy(&Role::web("v2")).await;
+    let asked = |world: &World| world.engine.calls().iter().filter(|c| *c == "exec").count();
+    let mut intent = app_intent("v2");
+    intent.lock = Some(lock());
+    intent.latest = latest("v2", false);
+    intent.prune = prune(1, 5);
+    let roles = vec!["web".parse().unwrap()];
+    intent.stop_stale = Some(StopStale { number: 1, roles, drain_timeout: seconds(20) });
+    let before = asked(&world);
+    let steps = world.settle(&app_wanted(intent.clone())).await;
+    assert!(steps.contains("remember stale containers 1") && steps.contains("Pruned"), "{steps}");
+    assert_eq!(asked(&world), before, "nothing of it depends on the routes");
+
+    // Whether one that is not dhow's is live only the table tells.
+    world.engine.add_image(FakeImage::new(&format!("{REPOSITORY}:v3"), Some("shop"), "v3"));
+    kamal_container(&world, "v3").await;
+    if let Some(stale) = &mut intent.stop_stale {
+        stale.number = 2;
+    }
+    let plan = world.plan(&app_wanted(intent)).await.to_string();
+    assert!(plan.contains("stop shop-web-v3"), "{plan}");
+    assert!(asked(&world) > before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn removal_deletes_the_apps_files() {
     let world = World::new();
     world.settle(&app_wanted(app_intent("v1"))).await;

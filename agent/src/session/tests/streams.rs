@@ -1,8 +1,9 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use dhow_proto::model::status::{Phase, Status};
+use dhow_proto::model::status::{Phase, Status, StepProgress};
 use dhow_proto::model::{BlobRef, Unit};
 use dhow_proto::wire;
 use futures_util::future::BoxFuture;
@@ -243,6 +244,43 @@ async fn statuses_are_reported_when_they_change_and_in_heartbeats() {
     assert_eq!(reported.generation.unwrap().number, 4);
     let beat = peer.next(heartbeat).await;
     assert_eq!(beat.statuses.len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn steps_that_take_a_moment_are_one_message_and_their_times_are_told_once() {
+    let (_controller, agent, mut peer) = connected().await;
+    peer.welcome(vec![]).await;
+    peer.until_heartbeat().await;
+    for index in 0..20 {
+        let step =
+            StepProgress { text: "audit".into(), index, total: 20, started_at: SystemClock.now() };
+        let phase = Phase::Converging(Some(step));
+        agent.rooms.board.post(Status { phase, ..status(role("web"), 4) });
+        tokio::task::yield_now().await;
+    }
+    let step_times = vec![("start".to_owned(), Duration::from_millis(3))];
+    // Another unit's outcome does not wait for them.
+    agent.rooms.board.post(Status { step_times, ..status(role("job"), 7) });
+    let heard = peer.until_heartbeat().await;
+    let statuses: Vec<&wire::Status> = heard
+        .iter()
+        .filter_map(|m| match m {
+            Up::Status(status) => Some(status),
+            _ => None,
+        })
+        .collect();
+    let told: Vec<(wire::Phase, usize)> =
+        statuses.iter().map(|s| (s.phase(), s.step_times.len())).collect();
+    assert_eq!(told, [(wire::Phase::Settled, 1), (wire::Phase::Converging, 0)], "{statuses:?}");
+    assert_eq!(statuses[1].step.as_ref().unwrap().index, 19);
+    let beat = peer.next(heartbeat).await;
+    assert!(beat.statuses.iter().all(|s| s.step_times.is_empty()), "{beat:?}");
+    // Looked at again, and found as it was: no news.
+    let before = agent.rooms.board.get(&role("job")).unwrap();
+    agent.rooms.board.post(Status { observed_at: SystemClock.now(), ..(*before).clone() });
+    let heard = peer.until_heartbeat().await;
+    assert!(!heard.iter().any(|m| matches!(m, Up::Status(_))), "{heard:?}");
     agent.stop().await;
 }
 
