@@ -12,13 +12,24 @@ FILTER ?=
 # once more. So the fleet takes programs that were built with the tests.
 PROGRAMS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug
 
-.PHONY: help build programs setup fmt lint check unit fuzz conformance test-fleet deny advisories test bench fleet-clean
+.PHONY: help build dist programs setup fmt lint check unit fuzz conformance test-fleet deny advisories test demo demo-down bench fleet-clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
+demo: ## deploy an app twice on this machine, under load, and leave it running; installs what is missing
+	@tests/demo/run.sh up
+
+demo-down: ## remove every trace of the demo
+	@tests/demo/run.sh down
+
 build: ## build dhow, dhow-controller and dhow-agent into target/release
 	cargo build --release -p dhow -p dhow-controller -p dhow-agent
+
+# The target is named because build scripts and macros cannot be static.
+TARGET := $(shell uname -m)-unknown-linux-gnu
+dist: ## build the static agent for any Linux of this architecture: target/TARGET/dist/dhow-agent (some minutes)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --target $(TARGET) -p dhow-agent
 
 setup: ## install what the tests need (Debian packages, Kamal, cargo tools)
 	@tests/setup/install.sh

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use dhow_agent::command::Cli;
 
-#[tokio::main]
+// Two: one may wait for a disk while the other keeps the session. A thread per core would only cost memory.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     match Cli::parse().run().await {
         Ok(()) => ExitCode::SUCCESS,
