@@ -10,6 +10,7 @@ mod config;
 mod deploy;
 mod engine;
 mod floor;
+mod idle;
 mod report;
 mod stage;
 mod start;
@@ -37,6 +38,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "start", about: "the harness: a fleet up and down", run: start::run },
     Group { name: "config", about: "dhow config beside kamal config", run: config::run },
     Group { name: "deploy", about: "a deploy, beside its floor and real Kamal", run: deploy::run },
+    Group { name: "idle", about: "what runs on while nothing happens", run: idle::run },
 ];
 
 /// Runs the groups the command line asks for.

@@ -8,6 +8,7 @@
 //! How to run and write tests is told in `tests/README.md`.
 
 pub mod bench;
+pub mod demo;
 pub mod fleet;
 pub mod kamal;
 pub mod load;

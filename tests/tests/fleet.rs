@@ -6,6 +6,8 @@ use dhow_tests::{FleetOptions, cases, suite};
 
 #[path = "fleet/clean.rs"]
 mod clean;
+#[path = "fleet/demo.rs"]
+mod demo;
 #[path = "fleet/deploy.rs"]
 mod deploy;
 #[path = "fleet/golden.rs"]
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         deploy::every_reading_command_answers,
         deploy::a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on,
         secrets::canaries_are_found_only_where_secrets_belong,
+        demo::the_demo_deploys_twice_under_load_and_leaves_no_trace,
         clean::two_fleets_exist_at_once_without_meeting,
         clean::a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing,
         clean::without_root_or_rights_one_message_says_what_is_missing,

@@ -17,7 +17,7 @@ pub fn workspace_root() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
-/// The path of program `name` of this workspace (`dhow`, `dhow-agent`, `dhow-controller`, `dhow-load`).
+/// The path of program `name` of this workspace (`dhow`, `dhow-agent`, `dhow-controller`, `dhow-load`, `dhow-demo`).
 ///
 /// With `DHOW_BIN_DIR` set it is taken from there as it is. Otherwise cargo brings it up to date
 /// first, once per process: a test that runs yesterday's program is worse than a slow one.
@@ -45,7 +45,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 
 fn build(name: &str) -> Result<PathBuf> {
     let package = match name {
-        "dhow-load" | "dhow-fleet" | "dhow-bench" => "dhow-tests",
+        "dhow-load" | "dhow-fleet" | "dhow-bench" | "dhow-demo" => "dhow-tests",
         other => other,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
