@@ -2,7 +2,7 @@
 # `make demo` and `make demo-down`: installs what is missing on Debian or Ubuntu, builds, and runs the demo as root.
 #
 # usage: run.sh up|down
-# DHOW_BIN_DIR=DIR        dhow, dhow-agent and dhow-controller are there; they are not built
+# DHOW_BIN_DIR=DIR        dhow, dhow-agent, dhow-controller and dhow-demo are there; they are not built
 # DHOW_PROXY_IMAGE=FILE   a docker-archive with the kamal-proxy to use, instead of pulling it
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,7 +13,11 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -E env "PATH=$PATH" "$@"
 
 # Debian keeps some of these in /usr/sbin, which is not on every user's PATH; cargo in the user's home.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin
-target=${CARGO_TARGET_DIR:-target}
+case ${CARGO_TARGET_DIR:=target} in
+  /*) target=$CARGO_TARGET_DIR ;;
+  *) target=$PWD/$CARGO_TARGET_DIR ;;
+esac
+program=$target/release/dhow-demo
 
 [ "$(uname -s)" = Linux ] || fail "this needs Linux: an agent drives the Docker Engine of its own machine"
 
@@ -77,16 +81,18 @@ start_engine() {
 }
 
 build() {
-  if [ -z "${DHOW_BIN_DIR:-}" ]; then
+  if [ -n "${DHOW_BIN_DIR:-}" ]; then
+    program=$DHOW_BIN_DIR/dhow-demo
+    [ -x "$program" ] || fail "DHOW_BIN_DIR is set, but there is no $program"
+  else
     say "building dhow (release; some minutes the first time)"
-    cargo build --release -p dhow -p dhow-controller -p dhow-agent
-    export DHOW_BIN_DIR=$PWD/$target/release
-    case $target in /*) DHOW_BIN_DIR=$target/release ;; esac
+    cargo build --release -p dhow -p dhow-controller -p dhow-agent -p dhow-tests \
+      --bin dhow --bin dhow-controller --bin dhow-agent --bin dhow-demo
+    export DHOW_BIN_DIR=$target/release
   fi
-  say "building the sample app and the demo"
-  cargo build --quiet -p dhow-tests --bin dhow-demo
+  say "building the images of the sample app and of the stand-in for kamal-proxy"
   local images
-  mapfile -t images < <("$target/debug/dhow-demo" images)
+  mapfile -t images < <("$program" images)
   [ "${#images[@]}" = 2 ] || fail "the images could not be made"
   export DHOW_DEMO_APP=${images[0]} DHOW_DEMO_STAND_IN=${images[1]}
 }
@@ -97,14 +103,12 @@ case ${1:-} in
     install_packages
     start_engine
     build
-    as_root "$target/debug/dhow-demo" up
+    as_root "$program" up
     ;;
   down)
-    if [ ! -x "$target/debug/dhow-demo" ]; then
-      need_cargo
-      cargo build --quiet -p dhow-tests --bin dhow-demo
-    fi
-    as_root "$target/debug/dhow-demo" down
+    [ -x "$program" ] || { [ -z "${DHOW_BIN_DIR:-}" ] || program=$DHOW_BIN_DIR/dhow-demo; }
+    [ -x "$program" ] || fail "there is no $program: the demo was never run from here"
+    as_root "$program" down
     ;;
   *) fail "usage: run.sh up|down" ;;
 esac

@@ -16,7 +16,7 @@ const RESYNC: Duration = Duration::from_secs(60);
 /// Events come in bursts (a container's end is four of them): one look is for all of a burst.
 const BURST: Duration = Duration::from_millis(100);
 /// First and longest wait after something that may come right by itself.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(20);
 
 /// What a ledger must show anew for a unit to be looked at again.
