@@ -36,7 +36,7 @@ const STALLED: Duration = Duration::from_secs(15);
 
 /// How far a unit got is told this long after it was heard of at the latest: steps that take less are not worth a
 /// message each. What came of them is told at once.
-const PROGRESS: Duration = Duration::from_millis(50);
+const PROGRESS: Duration = Duration::from_millis(100);
 
 /// Where Welcome names no interval.
 const HEARTBEAT: Duration = Duration::from_secs(5);
