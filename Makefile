@@ -75,12 +75,17 @@ advisories: ## look for known vulnerabilities; needs the network
 # In the order in which a mistake is found soonest; the fleet last, with its runner's closing lines.
 test: setup fmt lint deny advisories unit fuzz conformance test-fleet ## everything, as CI runs it
 
-# Some groups only: make bench GROUP="deploy idle"
+# Some groups only: make bench GROUP="deploy idle". With AGENT=dist the agent is the static one that is shipped: the figure of its memory.
 GROUP ?=
+AGENT ?= release
+RELEASE := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release
 
-bench: ## print figures of release programs: `figure NAME VALUE UNIT`; GROUP=WORD for some of them
+bench: $(if $(filter dist,$(AGENT)),dist) ## print figures of release programs: `figure NAME VALUE UNIT`; GROUP=WORD for some of them
 	cargo build --release -p dhow -p dhow-controller -p dhow-agent -p dhow-tests --bins
-	$(AS_ROOT) env DHOW_BIN_DIR=$(CURDIR)/target/release target/release/dhow-bench $(GROUP)
+	@rm -rf $(RELEASE)/bench && mkdir $(RELEASE)/bench
+	@ln -s $(addprefix ../,dhow dhow-controller dhow-agent dhow-load dhow-demo) $(RELEASE)/bench/
+	@[ $(AGENT) = release ] || ln -sf ../../$(TARGET)/dist/dhow-agent $(RELEASE)/bench/dhow-agent
+	$(AS_ROOT) env DHOW_BIN_DIR=$(RELEASE)/bench $(RELEASE)/dhow-bench $(GROUP)
 
 fleet-clean: ## remove fleets that were kept or left behind
 	$(AS_ROOT) cargo run --quiet -p dhow-tests --bin dhow-fleet -- clean

@@ -130,12 +130,16 @@ async fn roll_out(globals: &Globals, kind: Kind, lock: &LockArgs) -> anyhow::Res
         );
     }
     let selection = select(&project.loaded.config, &globals.filter())?;
+    // Asks git and the system while the controller is asked: each answer takes some milliseconds.
+    let directory = project.directory.clone();
+    let performer = tokio::task::spawn_blocking(move || Performer::find(&directory));
     let mut client = Client::connect().await?;
     let recipients = recipients(&client, &selection).await?;
     let sealed = seal(&project, &spec, &recipients)?;
     let contents = blobs.into_iter().map(|(_, content)| content).collect();
     let parts = Parts { project: &project, spec: &spec, selection: &selection, kind, lock };
-    let start = parts.start(globals, &sealed)?;
+    let performer = performer.await.context("asking who runs this")?;
+    let start = parts.start(globals, &sealed, &performer)?;
     upload(&client, &spec, sealed, contents).await?;
     let mut progress = Progress::new(globals.json, globals.quiet, globals.style());
     let follow = Follow { client: &mut client, project: &project, verbose: globals.verbose };
@@ -195,8 +199,12 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn start(&self, globals: &Globals, sealed: &Sealed) -> anyhow::Result<wire::StartRollout> {
-        let performer = Performer::find(&self.project.directory);
+    fn start(
+        &self,
+        globals: &Globals,
+        sealed: &Sealed,
+        performer: &Performer,
+    ) -> anyhow::Result<wire::StartRollout> {
         let hooks = match globals.skip_hooks {
             true => Vec::new(),
             false => hooks::find(&self.project.hooks(), &hooks::ROLLOUT_HOOKS),
