@@ -32,7 +32,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 pub use binaries::{binary, workspace_root};
 pub use host::Host;
 pub use hub::{Hub, REGISTRY_USER};
-pub use logs::LogMark;
+pub use logs::{LogMark, take_logs_of_dropped_fleets};
 pub use options::FleetOptions;
 pub use programs::{Agent, Controller};
 pub use slot::{CLAIMS, clean, root};
@@ -253,6 +253,10 @@ impl Drop for Fleet {
             std::mem::take(&mut self.hosts).into_iter().for_each(std::mem::forget);
             std::mem::forget(self.hub.take());
             return;
+        }
+        // Not taken down in order: what it logged may say why, and is gone in a moment.
+        if let Ok(logs) = self.logs_since(&LogMark::default()) {
+            logs::remember(self.dir(), logs);
         }
         if let Err(error) = self.take_down() {
             eprintln!("could not remove the fleet in {}: {error:#}", self.dir().display());

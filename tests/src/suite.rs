@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::fleet::{Fleet, FleetOptions};
+use crate::fleet::{Fleet, FleetOptions, take_logs_of_dropped_fleets};
 
 /// One test.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,8 @@ impl Wanted {
 
 /// Runs the cases the command line asks for; `options` describe the shared fleet.
 ///
-/// A failed case prints its error and what all programs of the shared fleet logged during it.
+/// A failed case prints its error and what all programs logged: those of the shared fleet while it
+/// ran, and those of fleets of its own that it did not take down.
 pub fn main(cases: &[Case], options: FleetOptions) -> ExitCode {
     let wanted = Wanted::parse(std::env::args().skip(1));
     if wanted.list {
@@ -145,8 +146,14 @@ fn run_case(case: &Case, shared: &mut Shared) -> Result<()> {
         Some(fleet) => fleet.log_mark()?,
         None => crate::fleet::LogMark::default(),
     };
+    drop(take_logs_of_dropped_fleets());
     let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(shared)))
         .unwrap_or_else(|panic| Err(anyhow!("panicked: {}", panic_text(panic.as_ref()))));
+    if outcome.is_err() {
+        for (dir, logs) in take_logs_of_dropped_fleets() {
+            println!("---- logs of the fleet in {}, which is gone ----\n{logs}", dir.display());
+        }
+    }
     if outcome.is_err()
         && let Some(fleet) = &shared.fleet
     {

@@ -14,6 +14,8 @@ mod deploy;
 mod golden;
 #[path = "fleet/host.rs"]
 mod host;
+#[path = "fleet/images.rs"]
+mod images;
 #[path = "fleet/kamal.rs"]
 mod kamal;
 #[path = "fleet/secrets.rs"]
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         host::with_live_restore_containers_outlive_a_killed_engine,
         host::a_small_disk_can_be_full_and_free_again,
         host::a_registry_with_a_password_refuses_others,
+        images::every_behaviour_of_the_app_can_be_had_by_a_tag,
         kamal::a_snapshot_tells_what_changed,
         kamal::real_kamal_sets_up_deploys_executes_rolls_back_and_removes,
         deploy::deploy_deploy_and_rollback_lose_no_request,

@@ -1,9 +1,9 @@
 //! The logs of all programs of a fleet, merged by time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -15,6 +15,27 @@ use super::Fleet;
 
 /// How many lines of one container are shown; a log flood would bury the rest.
 const CONTAINER_LINES: &str = "200";
+
+/// The logs of fleets that were dropped without [`Fleet::down`]: a failed test's, mostly. Bounded.
+static DROPPED: Mutex<VecDeque<(PathBuf, String)>> = Mutex::new(VecDeque::new());
+
+/// Fleets whose logs are kept; a test has one or two.
+const DROPPED_FLEETS: usize = 4;
+
+pub(super) fn remember(dir: &Path, logs: String) {
+    let mut dropped = DROPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    if dropped.len() == DROPPED_FLEETS {
+        dropped.pop_front();
+    }
+    dropped.push_back((dir.to_path_buf(), logs));
+}
+
+/// Gives, and forgets, what all programs of fleets logged that were dropped without
+/// [`Fleet::down`]: each fleet's directory, and its lines merged by time.
+#[must_use]
+pub fn take_logs_of_dropped_fleets() -> Vec<(PathBuf, String)> {
+    DROPPED.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+}
 
 /// A point in all logs: what is written later is of interest.
 #[derive(Clone, Debug, Default)]

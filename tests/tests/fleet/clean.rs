@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dhow_tests::fleet::run::run;
-use dhow_tests::fleet::{CLAIMS, Controller, binary, root};
+use dhow_tests::fleet::{CLAIMS, Controller, binary, root, take_logs_of_dropped_fleets};
 use dhow_tests::suite::Shared;
 use dhow_tests::{Fleet, FleetOptions};
 
@@ -135,6 +135,11 @@ pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Share
                     std::panic::resume_unwind(Box::new("on purpose"))
                 }));
                 ensure!(panicked.is_err(), "the fleet did not start");
+                let logs = take_logs_of_dropped_fleets();
+                ensure!(
+                    logs.iter().any(|(_, logs)| logs.contains("h1-dockerd     | ")),
+                    "nobody could read why it failed: {logs:?}"
+                );
             }
             _ => {
                 let (mut child, slot) = held_elsewhere()?;
