@@ -77,6 +77,11 @@ impl<'a> Controller<'a> {
         {
             bail!("controller {} is running already", self.name);
         }
+        // Another's listener would be taken for this one's, and the failure come later, elsewhere.
+        let taken = format!("sport = :{}", self.port);
+        if !self.fleet.hub().exec(&["ss", "-Hltn", &taken])?.ok()?.stdout.is_empty() {
+            bail!("controller {}: {} is in use: give each its own port", self.name, self.address());
+        }
         let mut command = self.fleet.hub().enter();
         command.env("DHOW_LOG", &self.fleet.options().log).arg(&self.program);
         command.arg("run").arg("--state-dir").arg(self.state_dir());
