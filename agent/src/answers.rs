@@ -298,7 +298,8 @@ impl Host for Answers {
                 Some(Question::Images(ask)) => self.list_images(ask).await,
                 Some(Question::Logs(ask)) => self.logs(ask).await,
                 Some(Question::Version(ask)) => self.versions(ask).await,
-                Some(Question::Exec(_)) | None => Err(NoAnswer::Unknown),
+                // The session answers pings itself.
+                Some(Question::Ping(_) | Question::Exec(_)) | None => Err(NoAnswer::Unknown),
             };
             let answers = answers.unwrap_or_else(|error| {
                 vec![Answer::Error(wire::RequestError { reason: error.to_string() })]

@@ -5,6 +5,7 @@
 //! generation that failed is recorded before anything else is done, and never tried again; while an app is on hold
 //! nothing of it is changed.
 
+mod news;
 mod pass;
 mod resolve;
 #[cfg(test)]
@@ -15,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dhow_proto::model::kamal::{LABEL_SERVICE, PROXY_CONTAINER};
 use dhow_proto::model::{HostName, Unit};
 use dhow_proto::seal::HostKey;
 use futures_util::StreamExt as _;
@@ -24,10 +24,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::engine::EngineEvent;
 use crate::execute::Worker;
 use crate::ledger::{Events, Ledger};
 use crate::session::{BlobSource, Board};
+use news::{Commands, Concern, Wake};
 
 /// Time between looks at the Engine while its events cannot be had.
 const EVENTS_AGAIN: Duration = Duration::from_secs(2);
@@ -51,47 +51,6 @@ pub struct Rooms {
     pub host_key: Arc<HostKey>,
     /// Time of day.
     pub clock: Arc<dyn Clock>,
-}
-
-/// Services counted apart; more only wake each other's units.
-const SERVICES: usize = 1024;
-
-/// What to look at again: counts, as a `watch` keeps the newest value alone and events of other services must not hide
-/// those of one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Wake {
-    every_unit: u64,
-    services: BTreeMap<String, u64>,
-}
-
-impl Wake {
-    /// Notes an event; none: it is about every unit.
-    fn note(&mut self, service: Option<String>) {
-        match service {
-            Some(service)
-                if self.services.len() < SERVICES || self.services.contains_key(&service) =>
-            {
-                *self.services.entry(service).or_default() += 1;
-            }
-            _ => self.every_unit += 1,
-        }
-    }
-
-    /// Differs from what it was once anything was noted that concerns the unit.
-    fn count(&self, unit: &Unit) -> u64 {
-        let concerning = self.services.iter().filter(|(service, _)| Self::concerns(unit, service));
-        self.every_unit + concerning.map(|(_, count)| count).sum::<u64>()
-    }
-
-    fn concerns(unit: &Unit, service: &str) -> bool {
-        match unit {
-            Unit::Proxy | Unit::Agent => false,
-            Unit::App(app) | Unit::Role(app, _) | Unit::Task { app, .. } => {
-                app.service.as_str() == service
-            }
-            Unit::Accessory(owner, _) => service.starts_with(owner.as_str()),
-        }
-    }
 }
 
 /// Runs a loop for every unit of the ledger until `shutdown`.
@@ -151,12 +110,13 @@ pub async fn run(rooms: Rooms, shutdown: CancellationToken) {
 async fn listen(rooms: &Rooms, wake: &watch::Sender<Wake>) {
     loop {
         let mut events = rooms.worker.engine().events();
+        let mut commands = Commands::default();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
                     rooms.board.set_engine_reachable(true);
-                    if let Some(service) = concerns(&event) {
-                        wake.send_modify(|w| w.note(service));
+                    if let Some(concern) = commands.concern(&event) {
+                        wake.send_modify(|w| w.note(concern));
                     }
                 }
                 Err(error) => {
@@ -166,20 +126,8 @@ async fn listen(rooms: &Rooms, wake: &watch::Sender<Wake>) {
             }
         }
         // Events were missed: everything is looked at again.
-        wake.send_modify(|w| w.note(None));
+        wake.send_modify(|w| w.note(Concern::Everything));
         rooms.board.set_engine_reachable(rooms.worker.engine().ping().await.is_ok());
         tokio::time::sleep(EVENTS_AGAIN).await;
     }
-}
-
-/// Whose units an event concerns: those of a service, or all (kamal-proxy); none where it tells nothing.
-fn concerns(event: &EngineEvent) -> Option<Option<String>> {
-    // Execs are how we drive kamal-proxy ourselves.
-    if event.action.starts_with("exec_") || event.action == "top" {
-        return None;
-    }
-    if event.name == PROXY_CONTAINER {
-        return Some(None);
-    }
-    event.attributes.get(LABEL_SERVICE).cloned().map(Some)
 }

@@ -131,7 +131,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Command lines that run in a container now: its process list and its running execs.
     fn processes<'a>(&'a self, container: &'a str) -> Answer<'a, Vec<ProcessView>>;
 
-    /// Events of containers from now on; ends when the connection does.
+    /// Events of containers and networks from now on; ends when the connection does.
     fn events(&self) -> BoxStream<'_, Result<EngineEvent, EngineError>>;
 }
 

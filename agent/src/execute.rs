@@ -20,6 +20,7 @@ mod body;
 mod failure;
 mod observe;
 mod prepare;
+mod probe;
 mod route;
 mod run;
 #[cfg(test)]
@@ -134,6 +135,16 @@ impl Worker {
     /// [`Failure`] with exit code, health log and last log lines where it is about a container.
     pub async fn run(&self, step: &Step, context: &StepContext<'_>) -> Result<(), Box<Failure>> {
         self.carry_out(step, context).await
+    }
+
+    /// Forgets what is remembered of an app: it is not managed here any more.
+    ///
+    /// # Errors
+    ///
+    /// The file could not be removed.
+    pub async fn forget(&self, app: &App) -> std::io::Result<()> {
+        let _writing = self.writing.lock().await;
+        self.memory.forget_app(app)
     }
 
     /// A rollout of dhow adopts the app: what is there now is no longer foreign. Called once, when the first intent of

@@ -14,7 +14,7 @@ mod marks;
 mod memory;
 
 pub(crate) use assets::{bridge, extract};
-pub(crate) use audit::{Line, append, foreign_line};
+pub(crate) use audit::{About, Line, append, foreign_line};
 pub(crate) use env::{env_file, kamal_escaped};
 pub(crate) use files::{create_dirs, exists, names_in, read_text, remove_file, remove_tree, write};
 pub use layout::{AssetKind, Homes, Layout, LayoutError, Owner};

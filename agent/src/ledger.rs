@@ -295,19 +295,24 @@ impl Ledger {
         self.lock().holds.get(app).cloned()
     }
 
-    /// Puts an app on hold. A hold that is there already stays as it is.
+    /// Puts an app on hold. One that is on hold already stays so since when it was, for the newest reason.
     ///
     /// # Errors
     ///
     /// Not durable.
     pub fn hold(&self, app: &App, held: Held) -> std::io::Result<()> {
         let mut state = self.lock();
-        if state.holds.contains_key(app) {
+        let before = state.holds.get(app);
+        if before.is_some_and(|before| before.held == held) {
             return Ok(());
         }
         let of_app = state.units.iter().filter(|(unit, _)| unit.app() == Some(app));
         let wanted = of_app.filter_map(|(_, known)| known.wanted.as_ref());
-        let rollouts = wanted.filter_map(|w| w.intent.rollout_id.clone()).collect();
+        let rollouts = match before {
+            // Another reason is no other hold: it began when it began.
+            Some(before) => before.rollouts.clone(),
+            None => wanted.filter_map(|w| w.intent.rollout_id.clone()).collect(),
+        };
         let hold = Hold { held, rollouts };
         self.replace(&hold_file(app), &hold.to_bytes(app))?;
         state.holds.insert(app.clone(), hold);

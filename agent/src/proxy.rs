@@ -8,7 +8,7 @@ mod boot;
 mod flags;
 mod list;
 
-pub use argv::{deploy, is_deploy_of, list, remove, resume, stop};
+pub use argv::{deploy, is_change_of, is_deploy_of, list, remove, resume, stop};
 pub(crate) use boot::merge;
 pub use boot::{BootFiles, ProxyBoot, PublishedPort};
 pub use flags::FlagError;

@@ -10,14 +10,26 @@ mod clean;
 mod demo;
 #[path = "fleet/deploy.rs"]
 mod deploy;
+#[path = "fleet/drift.rs"]
+mod drift;
+#[path = "fleet/everyday.rs"]
+mod everyday;
+#[path = "fleet/fire.rs"]
+mod fire;
 #[path = "fleet/golden.rs"]
 mod golden;
+#[path = "fleet/hold.rs"]
+mod hold;
 #[path = "fleet/host.rs"]
 mod host;
 #[path = "fleet/images.rs"]
 mod images;
 #[path = "fleet/kamal.rs"]
 mod kamal;
+#[path = "fleet/offline.rs"]
+mod offline;
+#[path = "fleet/scene.rs"]
+mod scene;
 #[path = "fleet/secrets.rs"]
 mod secrets;
 
@@ -38,6 +50,20 @@ fn main() -> ExitCode {
         golden::a_host_that_dhow_deployed_looks_as_if_kamal_had,
         deploy::every_reading_command_answers,
         deploy::a_version_that_never_gets_healthy_is_told_why_and_the_old_one_serves_on,
+        fire::a_client_killed_while_the_proxy_waits_costs_the_next_deploy_nothing,
+        fire::a_host_that_falls_silent_mid_deploy_is_named_and_settles_when_it_is_back,
+        fire::a_host_unreachable_from_the_start_is_named_at_once_and_nothing_is_changed,
+        fire::why_a_version_does_not_get_healthy_is_told_in_a_sentence,
+        fire::what_failed_on_a_host_is_not_retried_after_restarts_and_a_power_cut,
+        offline::a_host_that_was_away_goes_straight_to_the_newest_version,
+        hold::kamal_and_dhow_hand_hosts_to_each_other_and_lose_no_request,
+        hold::what_kamal_did_to_a_managed_host_stays_until_the_next_deploy,
+        hold::a_strange_container_or_lock_holds_the_app_and_says_so,
+        drift::what_is_taken_away_comes_back_by_itself_and_is_told,
+        drift::what_was_taken_away_while_the_agent_was_gone_comes_back_with_it,
+        everyday::versions_and_redeploys_and_filters_do_what_they_say,
+        everyday::apps_and_destinations_share_hosts_without_meeting,
+        everyday::boot_groups_run_their_hooks_and_roles_without_proxy_are_waited_for,
         secrets::canaries_are_found_only_where_secrets_belong,
         demo::the_demo_deploys_twice_under_load_and_leaves_no_trace,
         clean::two_fleets_exist_at_once_without_meeting,

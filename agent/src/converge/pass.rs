@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use dhow_proto::model::intent::{Absent, Desired, Intent};
 use dhow_proto::model::status::{Failure, Held, Phase, Status, StepProgress};
-use dhow_proto::model::{Generation, Unit};
+use dhow_proto::model::{App, Generation, Unit};
 use dhow_proto::wire::{EventKind, FailureKind};
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ impl UnitLoop {
             return Next::Idle;
         }
         match &wanted.intent.desired {
-            Desired::Absent(Absent::Release) => self.release(&wanted),
+            Desired::Absent(Absent::Release) => self.release(&wanted).await,
             Desired::Settle { attempted, otherwise } => {
                 let (attempted, otherwise) = (*attempted, *otherwise);
                 self.settle(&known, &wanted, attempted, otherwise).await
@@ -105,13 +105,22 @@ impl UnitLoop {
         })
     }
 
-    fn release(&mut self, wanted: &Accepted) -> Next {
-        if let Err(error) = self.rooms.ledger.clear(&self.unit) {
+    async fn release(&mut self, wanted: &Accepted) -> Next {
+        if let Err(error) = self.clear().await {
             tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
             return Next::Retry;
         }
         self.post(wanted, Phase::Released, None);
         Next::Idle
+    }
+
+    /// Forgets the unit; with an app's own unit also what was remembered of the app, as another deployer's doings are no
+    /// longer this agent's business.
+    async fn clear(&self) -> std::io::Result<()> {
+        if let Unit::App(app) = &self.unit {
+            self.rooms.worker.forget(app).await?;
+        }
+        self.rooms.ledger.clear(&self.unit)
     }
 
     async fn remove(&mut self, known: &Known, wanted: &Accepted) -> Next {
@@ -121,7 +130,7 @@ impl UnitLoop {
         let adopts = self.adopts(known, wanted);
         let target = Target { accepted: wanted.clone(), settled: true, adopts };
         match self.bring_about(wanted, &target).await {
-            (Outcome::Agreed, _) => match self.rooms.ledger.clear(&self.unit) {
+            (Outcome::Agreed, _) => match self.clear().await {
                 Ok(()) => {
                     self.post(wanted, Phase::Removed, None);
                     Next::Idle
@@ -170,12 +179,12 @@ impl UnitLoop {
         }
         let accepted = match chosen {
             _ if decided.is_some() => decided,
-            Chosen::Release => return self.release(wanted),
+            Chosen::Release => return self.release(wanted).await,
             Chosen::Generation(generation) if generation == attempted => tried.cloned(),
             // Only the ledger's own settled intent can be older than the one named; its content is the same.
             Chosen::Generation(_) => known.settled.clone(),
         };
-        let Some(accepted) = accepted else { return self.release(wanted) };
+        let Some(accepted) = accepted else { return self.release(wanted).await };
         let target = Target { settled: true, accepted, adopts: false };
         let (outcome, observed) = self.bring_about(wanted, &target).await;
         match outcome {
@@ -260,8 +269,7 @@ impl UnitLoop {
         let app = self.unit.app()?.clone();
         if let Some(hold) = self.rooms.ledger.held(&app) {
             if !hold.adopted_by(&wanted.intent) {
-                self.post(wanted, Phase::Held(hold.held), None);
-                return Some(Next::Idle);
+                return Some(self.still_held(wanted, &app, hold.held).await);
             }
             // What is there is adopted before the hold ends: the app's other units would find it foreign, and the new
             // hold would be one that this rollout cannot end.
@@ -305,7 +313,7 @@ impl UnitLoop {
         let mut observed = worker.observe(&resolved.wanted).await?;
         if adopts {
             if let Some(app) = self.unit.app()
-                && observed.foreign().and_then(plan::hold).is_some()
+                && plan::hold(observed.foreign()).is_some()
             {
                 worker.adopt(app, &resolved.wanted).await?;
                 let generation = wanted.generation().to_string();
@@ -318,6 +326,30 @@ impl UnitLoop {
             self.looked_at = Some(wanted.generation());
         }
         Ok(observed)
+    }
+
+    /// On hold, for the newest reason: a lock goes with the command that held it, what that did stays.
+    async fn still_held(&mut self, wanted: &Accepted, app: &App, first: Held) -> Next {
+        let mut held = first;
+        if let Ok(resolved) = self.rooms.resolve(&wanted.intent).await
+            && let Ok(observed) = self.rooms.worker.observe(&resolved.wanted).await
+            && let Some(now) = plan::hold(observed.foreign())
+        {
+            if self.rooms.ledger.hold(app, now.clone()).is_err() {
+                return Next::Retry;
+            }
+            held = now;
+        }
+        // No event tells of the end of a lock.
+        let next = match held {
+            Held::ForeignLock(_) => Next::Wait,
+            Held::AuditLine(_)
+            | Held::ForeignContainer(_)
+            | Held::Local(_)
+            | Held::StoppedTraffic(_) => Next::Idle,
+        };
+        self.post(wanted, Phase::Held(held), None);
+        next
     }
 
     /// A generation that failed: what it started is stopped, what settled before serves on.
@@ -453,10 +485,17 @@ impl UnitLoop {
             };
             self.rooms.board.set_engine_reachable(true);
             let seen = || Seen::of(resolved, &observed, &times);
-            if repairs && let Some(held) = observed.foreign().and_then(plan::hold) {
+            let planned = plan::plan(&resolved.wanted, &observed);
+            // The proxy is no app's: it is on hold only where something would be done about it.
+            let left_alone = self.unit == Unit::Proxy && planned.is_empty();
+            let held = || plan::hold(observed.foreign()).or_else(|| self.proxy_held());
+            if repairs
+                && !left_alone
+                && let Some(held) = held()
+            {
                 return (Outcome::Held(held), Some(seen()));
             }
-            let steps = match plan::plan(&resolved.wanted, &observed) {
+            let steps = match planned {
                 Plan::Steps(steps) if steps.is_empty() => return (Outcome::Agreed, Some(seen())),
                 Plan::Steps(steps) => steps,
                 Plan::Held(held) => return (Outcome::Held(held), Some(seen())),

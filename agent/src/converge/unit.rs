@@ -1,9 +1,10 @@
 //! The loop of one unit: passes, and what to wait for between them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dhow_proto::model::status::Failure;
-use dhow_proto::model::{BlobDigest, Generation, Unit};
+use dhow_proto::model::status::{Failure, Held};
+use dhow_proto::model::{App, BlobDigest, Generation, Unit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -127,6 +128,21 @@ impl UnitLoop {
         }
     }
 
+    /// The proxy belongs to no app: it is left alone while every app of the host is on hold.
+    pub(super) fn proxy_held(&self) -> Option<Held> {
+        if self.unit != Unit::Proxy {
+            return None;
+        }
+        let ledger = &self.rooms.ledger;
+        let apps: BTreeSet<App> =
+            ledger.units().iter().filter_map(|unit| unit.app().cloned()).collect();
+        let mut last = None;
+        for app in apps {
+            last = Some(ledger.held(&app)?.held);
+        }
+        last
+    }
+
     fn seen(&self) -> Seen {
         let ledger = &self.rooms.ledger;
         let known = ledger.known(&self.unit);
@@ -135,7 +151,10 @@ impl UnitLoop {
             after: after.map(|a| ledger.known(&a.unit).settled.map(|s| s.generation())).collect(),
             wanted: known.wanted.map(|w| w.digest),
             settled: known.settled.map(|s| s.digest),
-            held: self.unit.app().is_some_and(|app| ledger.held(app).is_some()),
+            held: match self.unit.app() {
+                Some(app) => ledger.held(app).is_some(),
+                None => self.proxy_held().is_some(),
+            },
         }
     }
 }

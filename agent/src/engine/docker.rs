@@ -585,7 +585,7 @@ impl Engine for Docker {
         let open = async {
             let client = self.client().await?;
             let options = query_parameters::EventsOptions {
-                filters: filters("type", vec!["container".to_owned()]),
+                filters: filters("type", vec!["container".to_owned(), "network".to_owned()]),
                 ..Default::default()
             };
             Ok::<_, EngineError>(client.events(Some(options)).map_err(failed))

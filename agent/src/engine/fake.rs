@@ -130,9 +130,25 @@ impl FakeEngine {
         }
     }
 
+    /// Deletes a network from under its containers.
+    pub fn vanish_network(&self, name: &str) {
+        let mut state = self.lock();
+        state.networks.retain(|n| n.name != name);
+        for c in &mut state.containers {
+            c.view.networks.retain(|n| n != name);
+        }
+    }
+
     /// Points a service's route somewhere, past kamal-proxy.
     pub fn force_route(&self, service: &str, target: &str) {
         self.lock().routes.insert(service.to_owned(), model::plain_route(target));
+    }
+
+    /// `kamal-proxy stop`, by somebody else.
+    pub fn stop_route(&self, service: &str) {
+        if let Some(route) = self.lock().routes.get_mut(service) {
+            route.state = crate::proxy::RouteState::Stopped;
+        }
     }
 
     /// Every container, newest created first.
@@ -163,7 +179,11 @@ impl FakeEngine {
         let state = self.lock();
         let up = state.find(kamal::PROXY_CONTAINER).is_some_and(|p| p.runs());
         up && state.routes.get(service).is_some_and(|route| {
-            state.containers.iter().any(|c| route.reaches(c.view.short_id()) && c.serves(now))
+            let live = route.state == crate::proxy::RouteState::Running;
+            live && state
+                .containers
+                .iter()
+                .any(|c| route.reaches(c.view.short_id()) && c.serves(now))
         })
     }
 

@@ -182,6 +182,12 @@ pub struct ObservedContainer {
     pub mounts: Vec<MountView>,
     /// Its hostname.
     pub hostname: String,
+    /// Its address in the network `kamal`, else in any; empty: none.
+    pub address: String,
+    /// Its first process, in the Engine's own process ids; none while it does not run.
+    pub pid: Option<u32>,
+    /// True where the kernel ended it for want of memory.
+    pub out_of_memory: bool,
 }
 
 impl ObservedContainer {
@@ -258,15 +264,15 @@ pub struct ProcessView {
     pub argv: Vec<String>,
 }
 
-/// Something happened to a container: look again.
+/// Something happened to a container or a network: look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineEvent {
     /// Docker's word: `start`, `die`, `health_status: healthy`, ….
     pub action: String,
-    /// Container id.
+    /// Id of the container or network.
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Its labels and Docker's attributes.
+    /// A container's labels, and Docker's attributes.
     pub attributes: BTreeMap<String, String>,
 }

@@ -53,8 +53,16 @@ impl Worker {
         view: &ObservedContainer,
         ended: Ended,
     ) -> Box<Failure> {
+        // Asked anew: what was seen may be from before its end.
+        let out_of_memory = match self.engine.container(&view.id).await {
+            Ok(Some(now)) => now.out_of_memory,
+            Ok(None) | Err(_) => view.out_of_memory,
+        };
         let reason = match ended.exit_code {
-            Some(code) => format!("container {} exited with status {code}", view.name),
+            Some(code) => {
+                let why = exit_words(code, out_of_memory);
+                format!("container {} exited with status {code}{why}", view.name)
+            }
             None => format!("container {} no longer runs", view.name),
         };
         let mut failure = self.failure(step, FailureKind::Exited, reason);
@@ -74,6 +82,21 @@ impl Worker {
             failure.log_lines = lines;
         }
         failure
+    }
+}
+
+/// What an exit status means where it is a convention and not the app's own (Docker's and the shells').
+fn exit_words(code: i32, out_of_memory: bool) -> &'static str {
+    match code {
+        _ if out_of_memory => ": the kernel ended it, it had no memory left",
+        0 => ": its command ended, though it should go on running",
+        126 => ": its command cannot be executed",
+        127 => ": its command was not found",
+        134 => ": it aborted",
+        137 => ": it was killed (SIGKILL)",
+        139 => ": a segmentation fault",
+        143 => ": it was told to stop (SIGTERM)",
+        _ => "",
     }
 }
 

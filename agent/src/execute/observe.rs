@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dhow_proto::model::intent::{AppIntent, Desired};
+use dhow_proto::model::intent::{AppIntent, Desired, Run, Traffic};
 use dhow_proto::model::{App, BlobDigest, RoleName, Unit, kamal};
 use futures_util::future::try_join_all;
 
 use super::{ObserveError, Worker};
 use crate::engine::{ContainerState, EngineError, ImageFilter, ImageView, ObservedContainer};
-use crate::host::{self, AppMemory, AssetKind, Layout};
+use crate::host::{self, About, AppMemory, AssetKind, Layout};
 use crate::plan::{
     self, AppFiles, Foreign, LockView, Observed, ObservedApp, ObservedProxy, ObservedRole,
     ProxyView, Routes, Switch, Wanted,
 };
-use crate::proxy::{self, BootFiles};
+use crate::proxy::{self, BootFiles, RouteState};
 
 /// `kamal-proxy list` answers in milliseconds or not at all.
 const LIST: Duration = Duration::from_secs(10);
@@ -71,12 +71,28 @@ impl Worker {
             directory: layout.apps_config().is_dir(),
             image,
             marks: self.memory.marks(&Unit::Proxy).map_err(files(&self.settings.memory))?,
+            foreign: self.foreign_to_the_proxy().await?,
             at: (self.now)(),
         };
         if plan::asks_proxy(wanted, &observed) {
             self.ask_proxy(&mut observed.proxy).await?;
         }
         Ok(observed)
+    }
+
+    /// Kamal writes what it does to the proxy into the log of the app it was called for.
+    async fn foreign_to_the_proxy(&self) -> Result<Foreign, ObserveError> {
+        // As in `look_at_app`.
+        let _writing = self.writing.lock().await;
+        for memory in self.memory.apps().map_err(files(&self.settings.memory))? {
+            let Some(log) = &memory.audit_log else { continue };
+            let line = host::foreign_line(log, memory.audit_from, &memory.own_lines, About::Proxy)
+                .map_err(files(log))?;
+            if line.is_some() {
+                return Ok(Foreign { audit_line: line, ..Foreign::default() });
+            }
+        }
+        Ok(Foreign::default())
     }
 
     async fn look_at_app(
@@ -178,8 +194,9 @@ impl Worker {
         // As in `look_at_app`.
         let _writing = self.writing.lock().await;
         let memory = self.memory.app(app).map_err(files(&self.settings.memory))?.unwrap_or(memory);
+        let stopped = stopped_by_others(wanted, &app.role_prefix(role), &proxy.routes);
         Ok(ObservedRole {
-            foreign: foreign(app, layout, &memory, &containers)?,
+            foreign: Foreign { stopped, ..foreign(app, layout, &memory, &containers)? },
             files: app_files(app, layout, &apps_config)?,
             env_file: env_file.map(|text| BlobDigest::of(text.as_bytes())),
             containers,
@@ -341,6 +358,7 @@ fn adopted(
     let length = std::fs::metadata(layout.audit_log(app)).map_or(0, |m| m.len());
     let strange = containers.iter().filter(|c| !c.labels.contains_key(kamal::LABEL_INTENT));
     AppMemory {
+        audit_log: Some(layout.audit_log(app)),
         audit_from: length,
         own_lines: Vec::new(),
         adopted: strange.map(|c| c.id.clone()).collect(),
@@ -356,7 +374,8 @@ fn foreign(
 ) -> Result<Foreign, ObserveError> {
     let log = layout.audit_log(app);
     let audit_line =
-        host::foreign_line(&log, memory.audit_from, &memory.own_lines).map_err(files(&log))?;
+        host::foreign_line(&log, memory.audit_from, &memory.own_lines, About::Anything)
+            .map_err(files(&log))?;
     let path = layout.lock(app);
     let lock = host::read_lock(&path).map_err(files(&path))?;
     let strange = |c: &&ObservedContainer| {
@@ -366,7 +385,16 @@ fn foreign(
         audit_line,
         lock: lock.filter(|details| memory.lock.as_ref() != Some(details)),
         containers: containers.iter().filter(strange).map(|c| c.name.clone()).collect(),
+        stopped: None,
     })
+}
+
+/// The service, where its traffic is stopped though it should be live.
+fn stopped_by_others(wanted: &Wanted, service: &str, routes: &Routes) -> Option<String> {
+    let Desired::Role(role) = &wanted.intent.desired else { return None };
+    let live = role.run == Run::Running && role.traffic == Traffic::Live;
+    let stops = routes.get(service).is_some_and(|route| route.state != RouteState::Running);
+    (live && stops).then(|| service.to_owned())
 }
 
 fn app_files(app: &App, layout: &Layout, apps_config: &Path) -> Result<AppFiles, ObserveError> {

@@ -118,6 +118,7 @@ impl Worker {
         let timeouts = &template.timeouts;
         let argv = proxy::deploy(app, role, &variant.version, target_options, timeouts, &target);
         let deadline = Duration::from_secs(timeouts.deploy_s + timeouts.drain_s) + MARGIN;
+        let began = (self.now)();
 
         // A proxy stop waits until this is over.
         let _routing = self.routing.read().await;
@@ -148,9 +149,20 @@ impl Worker {
             },
             Attempt::Refused(m) => {
                 let unhealthy = m.contains("failed to become healthy");
-                let kind =
-                    if unhealthy { FailureKind::Unhealthy } else { FailureKind::ProxyRefused };
-                let failure = self.failure(step, kind, format!("kamal-proxy: {m}"));
+                let (mut kind, mut reason) =
+                    (FailureKind::ProxyRefused, format!("kamal-proxy: {m}"));
+                if unhealthy {
+                    kind = FailureKind::Unhealthy;
+                    let now = self.must_exist(step, &view.id).await?;
+                    if !now.state.is_up() {
+                        let ended = Ended { exit_code: now.exit_code };
+                        return Err(self.ended_failure(step, &now, ended).await);
+                    }
+                    if let Some(why) = self.why_unhealthy(&now, template, began).await {
+                        reason = format!("not healthy within {} s: {why}", timeouts.deploy_s);
+                    }
+                }
+                let failure = self.failure(step, kind, reason);
                 Err(self.with_evidence(failure, &view.id).await)
             }
         }

@@ -15,7 +15,7 @@ use super::body::RoleContainer;
 use super::failure::start_kind;
 use super::{StepContext, Worker};
 use crate::engine::{ContainerBody, Credentials, EngineError, NewContainer};
-use crate::host::{self, Layout};
+use crate::host::{self, About, Layout};
 use crate::plan::{ContainerRef, Mark, Step};
 use crate::proxy::{self, ProxyBoot};
 
@@ -178,7 +178,8 @@ impl Worker {
         let write = || -> io::Result<()> {
             let mut memory = self.memory.app(app)?.unwrap_or_default();
             if memory.own_lines.len() >= OWN_LINES
-                && host::foreign_line(&path, memory.audit_from, &memory.own_lines)?.is_none()
+                && host::foreign_line(&path, memory.audit_from, &memory.own_lines, About::Anything)?
+                    .is_none()
             {
                 memory.audit_from = std::fs::metadata(&path)?.len();
                 memory.own_lines.clear();

@@ -129,8 +129,12 @@ impl Worker {
             let second_look = running_since.is_some();
             if Instant::now() >= deadline && !second_look {
                 let state = state(&view);
-                let reason =
+                let mut reason =
                     format!("container not ready after {} seconds ({state})", within.as_secs());
+                if let Some(said) = view.health.as_ref().and_then(|h| h.log.last()) {
+                    let said: String = said.chars().take(200).collect();
+                    reason.push_str(&format!("; its health check's last word: {said}"));
+                }
                 let failure = self.failure(step, FailureKind::Unhealthy, reason);
                 return Err(self.with_evidence(failure, &view.id).await);
             }

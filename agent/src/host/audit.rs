@@ -53,7 +53,7 @@ pub(crate) fn append(path: &Path, line: &str, owner: Option<Owner>) -> io::Resul
 }
 
 /// Texts by which Kamal changes what runs or what it could go back to.
-const CHANGES: [&str; 10] = [
+const CHANGES: [&str; 14] = [
     "Booted app version",
     "Renaming container",
     "Started app version",
@@ -64,11 +64,37 @@ const CHANGES: [&str; 10] = [
     "Pruned containers",
     "Pruned images",
     "Removed .kamal",
+    PROXY_CHANGES[0],
+    PROXY_CHANGES[1],
+    PROXY_CHANGES[2],
+    PROXY_CHANGES[3],
 ];
 
+/// Those of them about kamal-proxy itself.
+const PROXY_CHANGES: [&str; 4] =
+    ["Rebooted proxy", "Started proxy", "Stopped proxy", "Removed proxy"];
+
+/// Which lines are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// Any change.
+    Anything,
+    /// kamal-proxy itself.
+    Proxy,
+}
+
 /// Newest line behind byte `from` that tells of a change and is none of `own`. Reads at most the last MiB.
-pub(crate) fn foreign_line(path: &Path, from: u64, own: &[String]) -> io::Result<Option<String>> {
+pub(crate) fn foreign_line(
+    path: &Path,
+    from: u64,
+    own: &[String],
+    about: About,
+) -> io::Result<Option<String>> {
     const MOST: u64 = 1 << 20;
+    let texts: &[&str] = match about {
+        About::Anything => &CHANGES,
+        About::Proxy => &PROXY_CHANGES,
+    };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -83,7 +109,7 @@ pub(crate) fn foreign_line(path: &Path, from: u64, own: &[String]) -> io::Result
     let text = String::from_utf8_lossy(&bytes);
     let foreign = text.lines().rfind(|line| {
         let message = message_of(line);
-        CHANGES.iter().any(|c| message.starts_with(c)) && !own.iter().any(|o| o == line)
+        texts.iter().any(|c| message.starts_with(c)) && !own.iter().any(|o| o == line)
     });
     Ok(foreign.map(|line| line.chars().take(300).collect()))
 }
@@ -111,9 +137,14 @@ mod tests {
         let own = vec!["[t] [dhow] [web] Booted app version v1".to_owned()];
         append(&path, &own[0], None).unwrap();
         append(&path, "[t] [ann@x] Pulled image with version v2", None).unwrap();
-        assert_eq!(foreign_line(&path, from, &own).unwrap(), None);
+        let line = |about| foreign_line(&path, from, &own, about).unwrap();
+        assert_eq!(line(About::Anything), None);
         append(&path, "[t] [ann@x] [web] Booted app version v2", None).unwrap();
-        let line = foreign_line(&path, from, &own).unwrap().unwrap();
-        assert!(line.ends_with("version v2"), "{line}");
+        let found = line(About::Anything).unwrap();
+        assert!(found.ends_with("version v2"), "{found}");
+        assert_eq!(line(About::Proxy), None);
+        append(&path, "[t] [ann@x] Rebooted proxy", None).unwrap();
+        assert_eq!(line(About::Anything), line(About::Proxy));
+        assert!(line(About::Proxy).is_some());
     }
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Marks;
-use super::files::{read_text, write};
+use super::files::{names_in, read_text, remove_file, write};
 use crate::plan::Mark;
 
 /// Lines of ours that are kept at most. They are forgotten earlier (see the worker's audit); this bounds the file while
@@ -20,6 +20,8 @@ const OWN_LINES: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct AppMemory {
+    /// Where the audit log is: the home is that of the app's `ssh.user`.
+    pub(crate) audit_log: Option<PathBuf>,
     /// Length of the audit log then.
     pub(crate) audit_from: u64,
     /// Lines written since.
@@ -56,8 +58,19 @@ impl Memory {
         load(&self.app_file(app))
     }
 
+    /// Of every app that was ever adopted here.
+    pub(crate) fn apps(&self) -> io::Result<Vec<AppMemory>> {
+        let names = names_in(&self.directory)?;
+        let apps = names.iter().filter(|n| n.starts_with("app!") && n.ends_with(".json"));
+        apps.filter_map(|name| load(&self.directory.join(name)).transpose()).collect()
+    }
+
     pub(crate) fn set_app(&self, app: &App, memory: &AppMemory) -> io::Result<()> {
         save(&self.app_file(app), memory)
+    }
+
+    pub(crate) fn forget_app(&self, app: &App) -> io::Result<()> {
+        remove_file(&self.app_file(app))
     }
 
     /// Remembers a line before it is written: a crash in between must not make our own line foreign.

@@ -236,6 +236,9 @@ fn prepare(
     let version = &files.version;
     let again = is_prepared_anew(view, files);
     let pages = !files.error_pages.is_empty();
+    // As in `latest`.
+    let gone = is_former(view, version)
+        && view.observed.image(&view.image(version.as_str()).to_string()).is_none();
     if pages && (again || !there.error_pages.contains(version.as_str())) {
         steps.push(Step::WriteErrorPages { version: version.clone() });
     }
@@ -243,6 +246,7 @@ fn prepare(
         let volume = format!("{}-{version}", role.role);
         if let Some(path) = &role.asset_path
             && (again || !there.asset_volumes.contains(&volume))
+            && !gone
         {
             // Assets are in the image; a stage that stages nothing relies on what is there.
             let image = view.image(version.as_str());
@@ -293,7 +297,8 @@ fn latest(view: &View<'_>, tag: &LatestTag, steps: &mut Vec<Step>) -> Result<(),
             steps.extend(tag_steps(view, image));
             return Ok(());
         }
-        if tag.when_serving {
+        // A rollout says again what settled before it. Whoever took that image away took its tag as well.
+        if tag.when_serving || is_former(view, &tag.version) {
             return Ok(());
         }
         let reason = format!("image {image} is not on this host");
@@ -318,6 +323,11 @@ fn latest(view: &View<'_>, tag: &LatestTag, steps: &mut Vec<Step>) -> Result<(),
 fn is_tagged(view: &View<'_>, tag: &LatestTag) -> bool {
     let image = view.observed.image(&view.image(tag.version.as_str()).to_string());
     image.is_some_and(|found| view.latest_id() == Some(found.id.as_str()))
+}
+
+/// True for a version that an earlier rollout was about.
+fn is_former(view: &View<'_>, version: &Version) -> bool {
+    view.intent.staged.as_ref().is_some_and(|staged| staged.version != *version)
 }
 
 fn tag_steps(view: &View<'_>, image: ImageRef) -> [Step; 2] {

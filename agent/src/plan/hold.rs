@@ -13,7 +13,10 @@ pub fn hold(foreign: &Foreign) -> Option<Held> {
     if let Some(line) = &foreign.audit_line {
         return Some(Held::AuditLine(line.clone()));
     }
-    foreign.containers.first().map(|name| Held::ForeignContainer(name.clone()))
+    if let Some(name) = foreign.containers.first() {
+        return Some(Held::ForeignContainer(name.clone()));
+    }
+    foreign.stopped.clone().map(Held::StoppedTraffic)
 }
 
 /// The details of a lock on one bounded line.

@@ -34,12 +34,12 @@ impl Observed {
         }
     }
 
-    /// Signs of another deployer; none for the proxy, which belongs to no app.
-    pub fn foreign(&self) -> Option<&Foreign> {
+    /// Signs of another deployer; of the proxy, which belongs to no app: in any app's audit log.
+    pub fn foreign(&self) -> &Foreign {
         match self {
-            Self::Proxy(_) => None,
-            Self::App(o) => Some(&o.foreign),
-            Self::Role(o) => Some(&o.foreign),
+            Self::Proxy(o) => &o.foreign,
+            Self::App(o) => &o.foreign,
+            Self::Role(o) => &o.foreign,
         }
     }
 }
@@ -91,6 +91,8 @@ pub struct ObservedProxy {
     pub image: bool,
     /// What was done once.
     pub marks: Marks,
+    /// Signs of another deployer at work on the proxy itself.
+    pub foreign: Foreign,
 }
 
 /// Signs of another deployer.
@@ -102,6 +104,8 @@ pub struct Foreign {
     pub lock: Option<String>,
     /// Containers with the app's labels that were neither created here nor adopted.
     pub containers: Vec<String>,
+    /// A service whose traffic is stopped or paused though its intent says live.
+    pub stopped: Option<String>,
 }
 
 /// Kamal's lock directory.

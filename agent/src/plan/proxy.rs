@@ -93,8 +93,15 @@ fn keep(
         return Err(Plan::impossible(FailureKind::Unsupported, reason));
     }
     let target = ContainerRef::observed(container);
+    if container.state.is_up() && !container.networks.iter().any(|n| n == kamal::NETWORK) {
+        let network = kamal::NETWORK.to_owned();
+        steps.push(Step::Connect { container: target.clone(), network });
+    }
     match container.state {
         ContainerState::Created | ContainerState::Exited => {
+            // Also where it is connected: it may be to a network that is no more, and cannot be started then.
+            let network = kamal::NETWORK.to_owned();
+            steps.push(Step::Connect { container: target.clone(), network });
             steps.push(Step::Start { container: target });
             steps.push(Step::AwaitProxy);
         }

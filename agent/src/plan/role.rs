@@ -137,6 +137,15 @@ fn running(role: &Role<'_>, wanted: &Wanted, observed: &ObservedRole) -> Result<
             if c.state == ContainerState::Paused {
                 steps.push(Step::Unpause { container: ContainerRef::observed(c) });
             }
+            // The network went and came back: kamal-proxy finds a container by name, in the network alone.
+            let options = &role.template.container.options;
+            let networks = std::iter::once(&role.template.container.network);
+            for network in networks.chain(&options.networks) {
+                if !c.networks.contains(network) {
+                    let (container, network) = (ContainerRef::observed(c), network.clone());
+                    steps.push(Step::Connect { container, network });
+                }
+            }
             ContainerRef::observed(c)
         }
         (None, Some(c)) => start_again(role, c, observed, &mut steps),
@@ -233,6 +242,9 @@ fn start_again(
     let target = ContainerRef::observed(container);
     // Docker's meaning of a missing bind source is an empty directory, which would hide the assets.
     steps.extend(assets(role, observed));
+    // Also where it is connected: it may be to a network of that name that is no more, and cannot be started then.
+    let network = role.template.container.network.clone();
+    steps.push(Step::Connect { container: target.clone(), network });
     for network in &role.template.container.options.networks {
         if !container.networks.contains(network) {
             steps.push(Step::Connect { container: target.clone(), network: network.clone() });

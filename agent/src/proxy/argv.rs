@@ -94,6 +94,16 @@ pub fn is_deploy_of(argv: &[String]) -> Option<&str> {
     rest.iter().map(String::as_str).find(|word| !word.starts_with('-'))
 }
 
+/// The service whose route a command line changes, if it is a command of kamal-proxy that does.
+pub fn is_change_of(argv: &[String]) -> Option<&str> {
+    let [program, verb, rest @ ..] = argv else { return None };
+    let changes = ["deploy", "remove", "rm", "pause", "stop", "resume"].contains(&verb.as_str());
+    if program.rsplit('/').next() != Some("kamal-proxy") || !changes {
+        return None;
+    }
+    rest.iter().map(String::as_str).find(|word| !word.starts_with('-'))
+}
+
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|w| (*w).to_owned()).collect()
 }
@@ -112,6 +122,18 @@ mod tests {
         assert_eq!(of("/usr/local/bin/kamal-proxy deploy --x=y s").as_deref(), Some("s"));
         assert_eq!(of("kamal-proxy run"), None);
         assert_eq!(of("kamal-proxy rollout deploy s"), None);
+    }
+
+    #[test]
+    fn commands_that_change_a_route_are_told_from_questions() {
+        let of = |line: &str| {
+            let argv: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            is_change_of(&argv).map(str::to_owned)
+        };
+        assert_eq!(of("kamal-proxy remove shop-web").as_deref(), Some("shop-web"));
+        assert_eq!(of("kamal-proxy stop --message=x shop-web").as_deref(), Some("shop-web"));
+        assert_eq!(of("kamal-proxy list"), None);
+        assert_eq!(of("sh -c remove"), None);
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl Requests {
     /// Begins to answer; a refusal is what is to be sent at once.
     pub(super) fn take(&mut self, request: wire::Request) -> Option<wire::Reply> {
         let id = request.id.clone();
+        if matches!(request.kind, Some(wire::request::Kind::Ping(_))) {
+            // Never behind other questions: it asks whether this agent is there.
+            let kind = Some(wire::reply::Kind::Pong(wire::Pong {}));
+            return Some(wire::Reply { request_id: id, more: false, kind });
+        }
         if !self.seen.add(&id) {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
             // At work still: the answer comes. Else it was given to a session that is over.

@@ -197,6 +197,7 @@ fn text_answer(answer: &Answer, grep: Option<&str>) -> String {
         }
         Answer::Error(error) => error.reason.clone(),
         Answer::Exec(result) => format!("exit code {}", result.exit_code),
+        Answer::Pong(_) => "is there".to_owned(),
     }
 }
 
@@ -226,5 +227,6 @@ fn json_answer(answer: &Answer) -> Value {
         }
         Answer::Error(error) => json!({"error": error.reason}),
         Answer::Exec(result) => json!({"exit_code": result.exit_code}),
+        Answer::Pong(_) => json!({}),
     }
 }

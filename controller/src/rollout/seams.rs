@@ -8,10 +8,14 @@ use dhow_proto::model::{App, Generation, HostName, Unit};
 use dhow_proto::wire;
 use tokio::sync::watch;
 
-use crate::gateway::Fleet;
+use crate::gateway::{Fleet, RequestRefused};
 
 /// Longest wait for a host's list of containers: it only asks the Engine.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// Longest wait for a host's word that it is there. The Engine has no part in it; a person waits for it in vain for no
+/// longer than five seconds in all.
+const PING: Duration = Duration::from_millis(3500);
 
 /// What a call that waits returns.
 pub type Waits<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,6 +36,10 @@ pub trait Watched: Send + Sync + 'static {
     fn refusal(&self, host: &HostName, unit: &Unit) -> Option<(Generation, String)>;
     /// Changes with all of these: wait on it, then look again.
     fn changes(&self) -> watch::Receiver<u64>;
+    /// Whether the host answers right now. Presence tells of one that fell silent only after seconds.
+    fn answers<'a>(&'a self, host: &'a HostName) -> Waits<'a, bool> {
+        Box::pin(async move { self.online(host).is_some() })
+    }
     /// Containers of an app, running or not; an error is a sentence.
     fn containers<'a>(
         &'a self,
@@ -67,6 +75,22 @@ impl Watched for Fleet {
 
     fn changes(&self) -> watch::Receiver<u64> {
         Fleet::changes(self)
+    }
+
+    fn answers<'a>(&'a self, host: &'a HostName) -> Waits<'a, bool> {
+        Box::pin(async move {
+            let Ok(id) = super::start::random_id() else { return false };
+            let ping = wire::request::Kind::Ping(wire::Ping {});
+            match self.request(host, id, ping, PING) {
+                // An agent that does not know the question says so, which is an answer too.
+                Ok(mut replies) => {
+                    let reply = tokio::time::timeout(PING, replies.recv()).await;
+                    reply.is_ok_and(|reply| reply.is_some())
+                }
+                Err(RequestRefused::Busy(_)) => true,
+                Err(RequestRefused::Offline(_)) => false,
+            }
+        })
     }
 
     fn containers<'a>(

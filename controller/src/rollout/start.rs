@@ -162,8 +162,11 @@ impl Rollouts {
         tokio::pin!(expired);
         loop {
             changes.mark_unchanged();
-            for host in hosts.iter_mut() {
-                host.away = fleet.online(&host.name).is_none();
+            // All at once, or the silent ones would add up.
+            let answers = hosts.iter().map(|h| fleet.answers(&h.name));
+            let answers = futures_util::future::join_all(answers).await;
+            for (host, answers) in hosts.iter_mut().zip(answers) {
+                host.away = !answers;
             }
             if hosts.iter().all(|h| !h.away) {
                 return Ok(());

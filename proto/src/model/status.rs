@@ -108,6 +108,8 @@ pub enum Held {
     ForeignContainer(String),
     /// `dhow-agent hold`.
     Local(String),
+    /// The service in kamal-proxy whose traffic somebody else stopped, as Kamal's `app maintenance` does.
+    StoppedTraffic(String),
 }
 
 /// Why something failed, in the words a person needs.
@@ -202,6 +204,7 @@ impl TryFrom<wire::HeldReason> for Held {
             Kind::ForeignLock(text) => Self::ForeignLock(text),
             Kind::ForeignContainer(text) => Self::ForeignContainer(text),
             Kind::Local(text) => Self::Local(text),
+            Kind::StoppedTraffic(service) => Self::StoppedTraffic(service),
         })
     }
 }
@@ -214,6 +217,7 @@ impl From<&Held> for wire::HeldReason {
             Held::ForeignLock(text) => Kind::ForeignLock(text.clone()),
             Held::ForeignContainer(text) => Kind::ForeignContainer(text.clone()),
             Held::Local(text) => Kind::Local(text.clone()),
+            Held::StoppedTraffic(service) => Kind::StoppedTraffic(service.clone()),
         };
         Self { kind: Some(kind) }
     }
@@ -229,6 +233,9 @@ impl std::fmt::Display for Held {
                 write!(f, "container {name} was made by another deployer")
             }
             Self::Local(reason) => write!(f, "held on the host: {reason}"),
+            Self::StoppedTraffic(service) => {
+                write!(f, "another deployer stopped the traffic of {service} in kamal-proxy")
+            }
         }
     }
 }

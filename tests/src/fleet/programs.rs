@@ -232,6 +232,15 @@ impl<'a> Agent<'a> {
     ///
     /// When joining fails or the agent cannot be started.
     pub fn start(controller: &Controller<'_>, host: &'a Host) -> Result<Self> {
+        Self::start_as(controller, host, &[])
+    }
+
+    /// As [`Agent::start`], with other names the host answers to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::start`].
+    pub fn start_as(controller: &Controller<'_>, host: &'a Host, aliases: &[&str]) -> Result<Self> {
         let this = Self { host };
         let program = this.install()?;
         let token_file = host.dir().join("join-token");
@@ -243,6 +252,9 @@ impl<'a> Agent<'a> {
         join.arg(&program).args(["join", "--controller", &controller.address(), "--token-file"]);
         join.arg(&token_file).args(["--name", &host.address(), "--state-dir"]);
         join.arg(this.state_dir());
+        for alias in aliases {
+            join.args(["--alias", alias]);
+        }
         run(&mut join, Duration::from_secs(60))?.ok()?;
         if !this.state_dir().exists() {
             bail!("`dhow-agent join` succeeded, but wrote no {}", this.state_dir().display());

@@ -30,7 +30,7 @@ impl<'a> Stage<'a> {
             std::fs::remove_dir_all(Agent::of(host).state_dir()).ok();
             Agent::start(&stage.controller, host)?;
         }
-        wait_until("every host is online", Duration::from_secs(20), || {
+        wait_until("every host is online", Duration::from_secs(60), || {
             let list = stage.dhow(stage.fleet.dir(), &["host", "list", "--json"])?.ok()?;
             let online = list.stdout.matches("\"online\":true").count();
             Ok((online == fleet.hosts().len()).then_some(()))

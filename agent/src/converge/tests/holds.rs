@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use dhow_proto::model::status::{Held, Phase};
+use dhow_proto::model::status::{Held, Phase, Status};
+use dhow_proto::model::{Document as _, Unit};
 
 use super::world::{Agent, web};
-use crate::execute::tests::world::role_unit;
+use crate::execute::tests::world::{proxy_template, proxy_wanted, role_unit};
 
 /// Writes a lock as Kamal does, on the host's run directory.
 fn foreign_lock(agent: &Agent) {
@@ -40,5 +41,74 @@ async fn nothing_is_repaired_while_another_deployer_is_at_work_until_a_rollout_a
     first.rollout_id = Some("r2".into());
     agent.offer(&first);
     agent.settled(&unit, 3).await;
+    assert!(agent.world.engine.answers("shop-web"));
+}
+
+fn held(status: &Status) -> bool {
+    matches!(status.phase, Phase::Held(_))
+}
+
+/// Writes a line as Kamal does before it acts.
+fn audit(agent: &Agent, text: &str) {
+    let log = agent.world.home.join(".kamal/shop-audit.log");
+    crate::host::append(&log, &format!("[t] [sue@x] {text}"), None).unwrap();
+}
+
+/// An agent with a settled role and the proxy as a unit.
+async fn with_a_proxy() -> Agent {
+    let agent = Agent::start().await;
+    agent.give_blob(proxy_template(true).to_bytes());
+    agent.offer(&proxy_wanted(0).intent);
+    agent.settled(&Unit::Proxy, 1).await;
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&role_unit("web"), 1).await;
+    agent
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_another_deployer_reboots_is_left_to_it() {
+    let agent = with_a_proxy().await;
+    audit(&agent, "Rebooted proxy");
+    agent.world.engine.vanish("kamal-proxy");
+    agent.status(&Unit::Proxy, held).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let there = || agent.world.engine.all().iter().any(|c| c.name == "kamal-proxy");
+    assert!(!there(), "it was in the other deployer's way");
+    // A rollout of the app takes it back.
+    let mut proxy = proxy_wanted(0).intent;
+    proxy.generation.number = 2;
+    agent.offer(&proxy);
+    agent.settled(&Unit::Proxy, 2).await;
+    let mut role = web("v1", 2).wanted().intent;
+    role.rollout_id = Some("r2".into());
+    agent.offer(&role);
+    agent.until("the proxy is back", there).await;
+    agent.settled(&role_unit("web"), 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_proxy_is_left_alone_while_every_app_is_on_hold() {
+    let agent = with_a_proxy().await;
+    audit(&agent, "Stopped app");
+    agent.status(&role_unit("web"), held).await;
+    agent.world.engine.vanish("kamal-proxy");
+    agent.status(&Unit::Proxy, held).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(!agent.world.engine.all().iter().any(|c| c.name == "kamal-proxy"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn traffic_that_somebody_else_stopped_stays_stopped_until_a_rollout() {
+    let agent = with_a_proxy().await;
+    let unit = role_unit("web");
+    agent.world.engine.stop_route("shop-web");
+    let status = agent.status(&unit, held).await;
+    assert_eq!(status.phase, Phase::Held(Held::StoppedTraffic("shop-web".into())));
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(!agent.world.engine.answers("shop-web"), "maintenance was ended");
+    let mut role = web("v1", 2).wanted().intent;
+    role.rollout_id = Some("r2".into());
+    agent.offer(&role);
+    agent.settled(&unit, 2).await;
     assert!(agent.world.engine.answers("shop-web"));
 }

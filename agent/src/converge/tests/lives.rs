@@ -43,8 +43,10 @@ async fn a_failed_generation_is_never_tried_again_and_the_settled_one_serves_on(
     let (creates, starts) = (agent.calls("create"), agent.calls("start"));
     let agent = agent.restart().await;
     agent.status(&role_unit("web"), failed).await;
-    // Many periods, and events of the container that serves.
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    // An hour of periods, and another start in it.
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    let agent = agent.restart().await;
+    tokio::time::sleep(Duration::from_secs(1800)).await;
     assert_eq!((agent.calls("create"), agent.calls("start")), (creates, starts));
     assert!(agent.world.engine.answers("shop-web"));
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::models;
+use dhow_proto::model::kamal;
 use futures_util::{Stream, TryStreamExt as _};
 
 use super::super::{
@@ -167,9 +168,15 @@ pub(super) fn container(
         source: m.name.or(m.source).unwrap_or_default(),
         destination: m.destination.unwrap_or_default(),
     });
-    let mut networks: Vec<String> =
-        c.network_settings.and_then(|n| n.networks).unwrap_or_default().into_keys().collect();
-    networks.sort();
+    let endpoints: BTreeMap<String, models::EndpointSettings> =
+        c.network_settings.and_then(|n| n.networks).unwrap_or_default().into_iter().collect();
+    let address = |endpoint: &models::EndpointSettings| {
+        endpoint.ip_address.clone().filter(|address| !address.is_empty())
+    };
+    let address = endpoints
+        .get(kamal::NETWORK)
+        .and_then(address)
+        .or_else(|| endpoints.values().find_map(address));
     Ok(ObservedContainer {
         id: c.id.ok_or_else(|| missing("id"))?,
         name: c.name.ok_or_else(|| missing("name"))?.trim_start_matches('/').to_owned(),
@@ -184,9 +191,12 @@ pub(super) fn container(
         restarts: c.restart_count.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
         created_at: time(c.created.as_deref()).unwrap_or(SystemTime::UNIX_EPOCH),
         started_at: time(status.started_at.as_deref()),
-        networks,
+        networks: endpoints.into_keys().collect(),
         mounts: mounts.collect(),
         hostname: config.hostname.unwrap_or_default(),
+        address: address.unwrap_or_default(),
+        pid: status.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        out_of_memory: status.oom_killed.unwrap_or_default(),
     })
 }
 

@@ -367,6 +367,9 @@ impl State {
             networks: vec![network],
             mounts: mounts.collect(),
             hostname: body["Hostname"].as_str().unwrap_or_default().to_owned(),
+            address: String::new(),
+            pid: None,
+            out_of_memory: false,
         };
         self.containers.push(FakeContainer {
             view,

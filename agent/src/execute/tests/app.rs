@@ -55,6 +55,27 @@ async fn a_rollback_never_pulls() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_settled_before_is_not_missed_once_somebody_took_its_image_away() {
+    let world = World::new();
+    let mut intent = app_intent("v1");
+    intent.latest = latest("v1", false);
+    world.settle(&app_wanted(intent.clone())).await;
+    world.engine.vanish_image(&format!("{REPOSITORY}:v1"));
+    // The first stages of the next rollout still say `latest: v1`, as that is what settled.
+    let mut next = app_intent("v2");
+    next.latest = intent.latest;
+    if let Some(staged) = &mut next.staged {
+        staged.pull = 2;
+    }
+    expect![[r#"
+        audit Pulled image with version v2
+        pull 10.0.0.1:5000/shop:v2
+        verify 10.0.0.1:5000/shop:v2
+        remember pull 2"#]]
+    .assert_eq(&world.settle(&app_wanted(next)).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_login_fails_as_such() {
     let world = World::new();
     let secret = FakeImage::new(&format!("{REPOSITORY}:v8"), Some("shop"), "v8");
@@ -75,7 +96,7 @@ async fn kamals_lock_is_taken_and_freed() {
     assert!(path.join("details").is_file());
     // Our own lock is no other deployer.
     let observed = world.observe(&app_wanted(intent.clone())).await;
-    assert_eq!(observed.foreign().and_then(crate::plan::hold), None);
+    assert_eq!(crate::plan::hold(observed.foreign()), None);
     intent.lock = None;
     expect!["release Kamal's lock"].assert_eq(&world.settle(&app_wanted(intent.clone())).await);
     assert!(!path.exists());

@@ -193,7 +193,7 @@ async fn another_deployer_puts_the_app_on_hold() {
     let world = World::ready().await;
     let wanted = Role::web("v1").wanted().settled();
     world.settle(&wanted).await;
-    let hold = |observed: Observed| observed.foreign().and_then(crate::plan::hold);
+    let hold = |observed: Observed| crate::plan::hold(observed.foreign());
     assert_eq!(hold(world.observe(&wanted).await), None);
     let log = world.home.join(".kamal/shop-audit.log");
     let ours = std::fs::read_to_string(&log).unwrap();

@@ -25,9 +25,21 @@ async fn a_first_boot_makes_network_directory_and_container() {
 async fn a_stopped_proxy_is_started_and_never_made_anew() {
     let world = World::ready().await;
     world.engine.force_state("kamal-proxy", ContainerState::Exited);
+    // Connected first: it may be to a network of that name that is no more.
     expect![[r#"
+        connect kamal-proxy to kamal
         start kamal-proxy
         wait until kamal-proxy answers"#]]
+    .assert_eq(&world.settle(&proxy_wanted(0)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_is_gone_comes_back_with_the_proxy_in_it() {
+    let world = World::ready().await;
+    world.engine.vanish_network("kamal");
+    expect![[r#"
+        create network kamal
+        connect kamal-proxy to kamal"#]]
     .assert_eq(&world.settle(&proxy_wanted(0)).await);
 }
 

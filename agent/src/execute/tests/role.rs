@@ -129,6 +129,7 @@ async fn drift_is_repaired() {
     world.engine.force_state("shop-web-v1", ContainerState::Exited);
     // Routed to already, and routed again: that waits until it is healthy.
     expect![[r#"
+        connect shop-web-v1 to kamal
         audit [web] Started app version v1
         start shop-web-v1
         route shop-web to shop-web-v1:80"#]]
@@ -143,6 +144,9 @@ async fn drift_is_repaired() {
         start shop-web-v1
         route shop-web to shop-web-v1:80"#]]
     .assert_eq(&world.settle(&wanted).await);
+    world.engine.vanish_network("kamal");
+    world.settle(&super::world::proxy_wanted(0)).await;
+    expect!["connect shop-web-v1 to kamal"].assert_eq(&world.settle(&wanted).await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -164,7 +164,14 @@ pub(crate) fn proxy_wanted(boot: u64) -> Wanted {
 }
 
 pub(crate) fn proxy_published(boot: u64, publish: bool) -> Wanted {
-    let template = ProxyTemplate {
+    let template = proxy_template(publish);
+    let intent =
+        ProxyIntent { template: Some(template.blob()), boot, run: Run::Running, registry: None };
+    wanted(Unit::Proxy, boot + 1, Desired::Proxy(intent), &[template.to_bytes()])
+}
+
+pub(crate) fn proxy_template(publish: bool) -> ProxyTemplate {
+    ProxyTemplate {
         image: ImageRef {
             repository: kamal::PROXY_REPOSITORY.to_owned(),
             tag: kamal::PROXY_VERSION.to_owned(),
@@ -178,10 +185,7 @@ pub(crate) fn proxy_published(boot: u64, publish: bool) -> Wanted {
         debug: false,
         explicit: false,
         options: EngineOptions::default(),
-    };
-    let intent =
-        ProxyIntent { template: Some(template.blob()), boot, run: Run::Running, registry: None };
-    wanted(Unit::Proxy, boot + 1, Desired::Proxy(intent), &[template.to_bytes()])
+    }
 }
 
 pub(crate) fn app_intent(version: &str) -> AppIntent {

@@ -1,0 +1,117 @@
+//! What somebody takes away comes back by itself within seconds and is told; not while another deployer is at work.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use dhow_tests::fleet::run::wait_until;
+use dhow_tests::suite::Shared;
+use dhow_tests::{Host, Project};
+
+use crate::deploy::Stage;
+use crate::scene::{app, containers, loads, none_lost, routes, until_serves};
+
+/// The mending of one thing, its events included.
+const SECONDS: Duration = Duration::from_secs(20);
+
+/// Takes something away on host 1; it must be back, serving, and both told in `status`.
+fn comes_back(
+    stage: &Stage<'_>,
+    project: &Project,
+    what: &str,
+    take: impl FnOnce(&Host) -> Result<()>,
+) -> Result<()> {
+    let before = stage.events(project, 1)?;
+    let begun = Instant::now();
+    take(stage.fleet.host(1)).with_context(|| format!("take away: {what}"))?;
+    // First gone, or an answer of what was there before would count.
+    let told = |word: &str| {
+        wait_until(&format!("{what}: {word} is told"), SECONDS, || {
+            let now = stage.events(project, 1)?;
+            let new = now.iter().filter(|event| !before.contains(event));
+            Ok(new.filter(|event| event.contains(word)).count().checked_sub(1))
+        })
+    };
+    told("drift found")?;
+    told("repaired")?;
+    until_serves(stage.fleet, 1, None, "v1", SECONDS).with_context(|| what.to_owned())?;
+    println!("    {what}: back after {:.1} s", begun.elapsed().as_secs_f32());
+    Ok(())
+}
+
+pub(crate) fn what_is_taken_away_comes_back_by_itself_and_is_told(
+    shared: &mut Shared,
+) -> Result<()> {
+    let fleet = shared.fleet()?;
+    let stage = Stage::set(fleet, "drift", 7461)?;
+    let project = app(fleet, "drift", &[1, 2]).write(fleet)?;
+    project.push(fleet, &["v1"], |image| image)?;
+    stage.deploy(&project, "v1")?.ok()?;
+    // The other host must not notice.
+    let load = loads(fleet, &[2], None)?;
+    let web = "drift-web-v1";
+    let docker = |host: &Host, args: &[&str]| host.docker(args)?.ok().map(drop);
+    comes_back(&stage, &project, "a stopped container", |host| docker(host, &["stop", web]))?;
+    comes_back(&stage, &project, "a removed container", |host| docker(host, &["rm", "-f", web]))?;
+    comes_back(&stage, &project, "a lost route", |host| {
+        docker(host, &["exec", "kamal-proxy", "kamal-proxy", "remove", "drift-web"])
+    })?;
+    comes_back(&stage, &project, "a stopped proxy", |host| docker(host, &["stop", "kamal-proxy"]))?;
+    comes_back(&stage, &project, "a removed proxy", |host| {
+        docker(host, &["rm", "-f", "kamal-proxy"])
+    })?;
+    comes_back(&stage, &project, "a network removed from under both", |host| {
+        let network = "for c in kamal-proxy drift-web-v1; do docker network disconnect -f kamal $c; \
+                       done && docker network rm kamal";
+        host.exec(&["sh", "-c", &format!("export DOCKER_HOST=unix:///run/docker.sock; {network}")])?
+            .ok()
+            .map(drop)
+    })?;
+    comes_back(&stage, &project, "everything at once", |host| {
+        let all = "docker rm -f kamal-proxy drift-web-v1; docker network rm kamal";
+        host.exec(&["sh", "-c", &format!("export DOCKER_HOST=unix:///run/docker.sock; {all}")])?;
+        Ok(())
+    })?;
+    let here = fleet.host(1);
+    let list = routes(here)?;
+    ensure!(list.contains("drift-web") && list.lines().count() == 2, "{list}");
+    ensure!(containers(here, "drift-web", false)? == ["drift-web-v1"]);
+    none_lost(load)?;
+    Ok(())
+}
+
+pub(crate) fn what_was_taken_away_while_the_agent_was_gone_comes_back_with_it(
+    shared: &mut Shared,
+) -> Result<()> {
+    let fleet = shared.fleet()?;
+    let stage = Stage::set(fleet, "drift-gone", 7462)?;
+    let project = app(fleet, "drift-gone", &[1]).write(fleet)?;
+    project.push(fleet, &["v1"], |image| image)?;
+    stage.deploy(&project, "v1")?.ok()?;
+    let (host, agent) = (fleet.host(1), dhow_tests::fleet::Agent::of(fleet.host(1)));
+    let away = |line: &str| -> Result<()> {
+        agent.stop()?;
+        let line = format!("export DOCKER_HOST=unix:///run/docker.sock; {line}");
+        host.exec(&["sh", "-c", &line])?.ok()?;
+        agent.run()?;
+        until_serves(fleet, 1, None, "v1", SECONDS).map(drop).with_context(|| line)
+    };
+    // Stopped ones keep the network that is no more in mind, and cannot be started for it.
+    away("docker stop kamal-proxy drift-gone-web-v1 && docker network rm kamal")?;
+    away("docker exec kamal-proxy kamal-proxy remove drift-gone-web")?;
+    // With what it remembers.
+    away("docker rm -f kamal-proxy && docker volume rm kamal-proxy-config")?;
+    // And without a controller: agents keep what they have converged.
+    let mut stage = stage;
+    let repairs = |events: &[String]| {
+        events.iter().filter(|event| event.contains("role drift-gone/web: repaired")).count()
+    };
+    let before = repairs(&stage.events(&project, 1)?);
+    stage.controller.stop()?;
+    host.docker(&["rm", "-f", "drift-gone-web-v1"])?.ok()?;
+    until_serves(fleet, 1, None, "v1", SECONDS)?;
+    stage.controller.run()?;
+    wait_until("the repair is told on reconnect", SECONDS * 2, || {
+        Ok((repairs(&stage.events(&project, 1)?) > before).then_some(()))
+    })?;
+    Ok(())
+}
