@@ -10,6 +10,6 @@ mod list;
 
 pub use argv::{deploy, is_change_of, is_deploy_of, list, remove, resume, stop};
 pub(crate) use boot::merge;
-pub use boot::{BootFiles, ProxyBoot, PublishedPort};
+pub use boot::{BootFiles, ProxyBoot, ProxyOptions, PublishedPort};
 pub use flags::FlagError;
 pub use list::{ListError, Route, RouteState, parse_list};

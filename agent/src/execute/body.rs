@@ -117,20 +117,7 @@ impl RoleContainer<'_> {
     }
 
     fn mounts(&self) -> (Vec<String>, Map<String, Value>) {
-        let (mut binds, mut volumes) = (Vec::new(), Map::new());
-        for mount in &self.template.container.mounts {
-            match mount {
-                Mount::Bind(bind) => binds.push(bind.clone()),
-                Mount::HomeBind(bind) => {
-                    let (source, rest) = bind.split_once(':').unwrap_or((bind, ""));
-                    let source = self.layout.absolute(source);
-                    binds.push(format!("{}:{rest}", source.display()));
-                }
-                Mount::Anonymous(path) => {
-                    volumes.insert(path.clone(), json!({}));
-                }
-            }
-        }
+        let (mut binds, volumes) = mounts(&self.template.container.mounts, self.layout);
         if let Some(path) = &self.template.asset_path {
             let volume = self.layout.asset_volume(self.app, self.role, self.version);
             binds.push(format!("{}:{path}", volume.display()));
@@ -139,7 +126,26 @@ impl RoleContainer<'_> {
     }
 }
 
-fn restart(policy: Restart) -> Value {
+/// `Binds` and `Volumes` of the create body.
+pub(super) fn mounts(mounts: &[Mount], layout: &Layout) -> (Vec<String>, Map<String, Value>) {
+    let (mut binds, mut volumes) = (Vec::new(), Map::new());
+    for mount in mounts {
+        match mount {
+            Mount::Bind(bind) => binds.push(bind.clone()),
+            Mount::HomeBind(bind) => {
+                let (source, rest) = bind.split_once(':').unwrap_or((bind, ""));
+                let source = layout.absolute(source);
+                binds.push(format!("{}:{rest}", source.display()));
+            }
+            Mount::Anonymous(path) => {
+                volumes.insert(path.clone(), json!({}));
+            }
+        }
+    }
+    (binds, volumes)
+}
+
+pub(super) fn restart(policy: Restart) -> Value {
     match policy {
         Restart::No => json!({"Name": "no"}),
         Restart::Always => json!({"Name": "always"}),

@@ -11,13 +11,13 @@ use dhow_proto::model::{
 };
 use dhow_proto::wire::FailureKind;
 
-use super::body::RoleContainer;
+use super::body::{self, RoleContainer};
 use super::failure::start_kind;
 use super::{StepContext, Worker};
 use crate::engine::{ContainerBody, Credentials, EngineError, NewContainer};
 use crate::host::{self, About, Layout};
 use crate::plan::{ContainerRef, Mark, Step};
-use crate::proxy::{self, ProxyBoot};
+use crate::proxy::{self, ProxyBoot, ProxyOptions};
 
 /// A pull ends when nothing was heard of it for this long.
 const PULL_IDLE: Duration = Duration::from_secs(120);
@@ -274,7 +274,11 @@ impl Worker {
 
     async fn create_proxy(&self, step: &Step, context: &StepContext<'_>, boot: &ProxyBoot) -> Done {
         let layout = self.layout(step, context)?;
-        let body: ContainerBody = boot.body(&layout.apps_config());
+        let own = ProxyOptions {
+            mounts: body::mounts(&boot.container.mounts, &layout),
+            restart: boot.container.restart.map(body::restart),
+        };
+        let body: ContainerBody = boot.body(&layout.apps_config(), own);
         let container = NewContainer {
             name: kamal::PROXY_CONTAINER.to_owned(),
             platform: boot.options.platform.clone(),

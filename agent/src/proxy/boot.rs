@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dhow_proto::model::template::{EngineOptions, ProxyTemplate};
+use dhow_proto::model::template::{EngineOptions, EnvVar, ProxyContainer, ProxyTemplate};
 use dhow_proto::model::{BlobDigest, ImageRef, kamal};
 use serde_json::{Map, Value, json};
 
@@ -42,8 +42,19 @@ pub struct ProxyBoot {
     pub expose: Vec<String>,
     /// `max-size` of the log; empty: none.
     pub log_max_size: String,
-    /// Everything else.
+    /// Everything else that is an engine option.
     pub options: EngineOptions,
+    /// Everything else.
+    pub container: ProxyContainer,
+}
+
+/// What [`ProxyBoot::container`] comes to on a host.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyOptions {
+    /// `Binds` and `Volumes`.
+    pub mounts: (Vec<String>, Map<String, Value>),
+    /// `RestartPolicy`; none: Kamal's.
+    pub restart: Option<Value>,
 }
 
 /// A port published on the host.
@@ -105,6 +116,7 @@ impl ProxyBoot {
             expose: template.metrics_port.iter().map(|p| format!("{p}/tcp")).collect(),
             log_max_size: template.log_max_size.clone(),
             options: template.options.clone(),
+            container: template.container.clone(),
         }
     }
 
@@ -124,7 +136,7 @@ impl ProxyBoot {
     }
 
     /// The create body, with the label `dhow.intent`.
-    pub fn body(&self, apps_config: &Path) -> ContainerBody {
+    pub fn body(&self, apps_config: &Path, own: ProxyOptions) -> ContainerBody {
         let mut exposed = Map::new();
         for port in ["80/tcp", "443/tcp"].into_iter().chain(self.expose.iter().map(String::as_str))
         {
@@ -142,31 +154,64 @@ impl ProxyBoot {
         if !self.log_max_size.is_empty() {
             log.insert("max-size".to_owned(), json!(self.log_max_size));
         }
+        for (option, value) in &self.container.log.options {
+            log.insert(option.clone(), json!(value));
+        }
+        let (more_binds, volumes) = own.mounts;
+        let mut binds = vec![
+            format!("{}:/home/kamal-proxy/.config/kamal-proxy", kamal::PROXY_VOLUME),
+            format!("{}:{}", apps_config.display(), kamal::PROXY_APPS_CONFIG),
+        ];
+        binds.extend(more_binds);
+        let restart = own.restart.unwrap_or_else(|| json!({"Name": "unless-stopped"}));
         let mut host = json!({
             "NetworkMode": kamal::NETWORK,
-            "RestartPolicy": {"Name": "unless-stopped"},
-            "Binds": [
-                format!("{}:/home/kamal-proxy/.config/kamal-proxy", kamal::PROXY_VOLUME),
-                format!("{}:{}", apps_config.display(), kamal::PROXY_APPS_CONFIG),
-            ],
+            "RestartPolicy": restart,
+            "Binds": binds,
             "PortBindings": bindings,
-            "LogConfig": {"Type": "", "Config": log},
+            "LogConfig": {"Type": self.container.log.driver, "Config": log},
         });
         merge(&mut host, &self.options.host_config);
+        let mut labels = json!(self.container.labels);
+        labels[kamal::LABEL_INTENT] = json!(self.digest().to_string());
         let mut body = json!({
             "Image": self.image.to_string(),
             "Cmd": self.cmd,
             "ExposedPorts": exposed,
-            "Labels": {kamal::LABEL_INTENT: self.digest().to_string()},
+            "Labels": labels,
             "HostConfig": host,
         });
+        if !self.container.env.is_empty() {
+            body["Env"] = json!(environment(&self.container.env));
+        }
+        if !volumes.is_empty() {
+            body["Volumes"] = Value::Object(volumes);
+        }
+        if !self.options.endpoint.is_empty() {
+            body["NetworkingConfig"] =
+                json!({"EndpointsConfig": {kamal::NETWORK: self.options.endpoint}});
+        }
         merge(&mut body, &self.options.config);
         ContainerBody::new(body)
     }
 
     fn digest(&self) -> BlobDigest {
-        BlobDigest::of(format!("{self:?}").as_bytes())
+        // Without its own settings the digest is that of agents which did not know them, so that a
+        // newer agent replaces no proxy.
+        let none = format!(", container: {:?}", ProxyContainer::default());
+        BlobDigest::of(format!("{self:?}").replace(&none, "").as_bytes())
     }
+}
+
+/// `KEY=VALUE`, or `KEY` to unset it; of one name the last counts.
+fn environment(variables: &[EnvVar]) -> Vec<String> {
+    let is_last = |at: usize, name: &str| !variables[at + 1..].iter().any(|var| var.name == name);
+    let counting = variables.iter().enumerate().filter(|(at, var)| is_last(*at, &var.name));
+    let text = |var: &EnvVar| match &var.value {
+        Some(value) => format!("{}={value}", var.name),
+        None => var.name.clone(),
+    };
+    counting.map(|(_, var)| text(var)).collect()
 }
 
 /// Options win over what dhow sets, as `docker run` flags given twice do; maps and lists of one key are joined.
@@ -190,6 +235,7 @@ pub(crate) fn merge(target: &mut Value, options: &std::collections::BTreeMap<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dhow_proto::model::template::LogConfig;
 
     fn files(options: &str) -> BootFiles {
         BootFiles { options: Some(options.to_owned()), ..BootFiles::default() }
@@ -198,7 +244,7 @@ mod tests {
     #[test]
     fn the_default_body_is_kamals() {
         let boot = ProxyBoot::from_files(&BootFiles::default()).unwrap();
-        let body = boot.body(Path::new("/root/.kamal/proxy/apps-config"));
+        let body = boot.body(Path::new("/root/.kamal/proxy/apps-config"), ProxyOptions::default());
         let mut body = body.json().clone();
         body["Labels"] = json!({});
         assert_eq!(
@@ -234,5 +280,53 @@ mod tests {
     fn a_flag_that_is_not_understood_is_named() {
         let error = ProxyBoot::from_files(&files("--gpus all")).unwrap_err();
         assert!(error.to_string().contains("--gpus"), "{error}");
+    }
+
+    #[test]
+    fn options_of_the_container_are_carried_out() {
+        let mut boot = ProxyBoot::from_files(&BootFiles::default()).unwrap();
+        let plain = boot.digest();
+        let var = |name: &str, value: Option<&str>| EnvVar {
+            name: name.to_owned(),
+            value: value.map(str::to_owned),
+        };
+        boot.container = ProxyContainer {
+            env: vec![var("A", Some("0")), var("A", Some("1")), var("B", None)],
+            labels: [("team".to_owned(), "x".to_owned())].into(),
+            log: LogConfig {
+                driver: "json-file".to_owned(),
+                options: [("max-file".to_owned(), "3".to_owned())].into(),
+            },
+            ..ProxyContainer::default()
+        };
+        assert_ne!(boot.digest(), plain);
+        let own = ProxyOptions {
+            mounts: (
+                vec!["/a:/a".to_owned()],
+                [("/v".to_owned(), json!({}))].into_iter().collect(),
+            ),
+            restart: Some(json!({"Name": "always"})),
+        };
+        let body = boot.body(Path::new("/x"), own);
+        let body = body.json();
+        assert_eq!(body["Env"], json!(["A=1", "B"]));
+        assert_eq!(body["Labels"]["team"], "x");
+        assert_eq!(body["Labels"][kamal::LABEL_INTENT], boot.digest().to_string());
+        assert_eq!(body["Volumes"], json!({"/v": {}}));
+        assert_eq!(body["HostConfig"]["Binds"][2], "/a:/a");
+        assert_eq!(body["HostConfig"]["RestartPolicy"], json!({"Name": "always"}));
+        assert_eq!(
+            body["HostConfig"]["LogConfig"],
+            json!({"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}})
+        );
+    }
+
+    #[test]
+    fn a_proxy_without_own_settings_keeps_the_digest_it_had() {
+        let boot = ProxyBoot::from_files(&BootFiles::default()).unwrap();
+        let before = format!("{boot:?}");
+        assert!(before.contains(", container: ProxyContainer {"), "{before}");
+        let (known, _) = before.split_once(", container: ").unwrap();
+        assert_eq!(boot.digest(), BlobDigest::of(format!("{known} }}").as_bytes()));
     }
 }

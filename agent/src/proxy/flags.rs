@@ -4,7 +4,7 @@
 //! flags that proxies are booted with are understood; any other is refused by name, never dropped.
 
 use dhow_proto::model::ImageRef;
-use dhow_proto::model::template::EngineOptions;
+use dhow_proto::model::template::{EngineOptions, ProxyContainer};
 use serde_json::{Value, json};
 
 use super::boot::{ProxyBoot, PublishedPort};
@@ -34,6 +34,7 @@ pub(super) fn parse(line: &str) -> Result<ProxyBoot, FlagError> {
         expose: Vec::new(),
         log_max_size: String::new(),
         options: EngineOptions::default(),
+        container: ProxyContainer::default(),
     };
     let mut words = words(line)?.into_iter();
     while let Some(word) = words.next() {

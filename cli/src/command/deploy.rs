@@ -129,7 +129,18 @@ async fn roll_out(globals: &Globals, kind: Kind, lock: &LockArgs) -> anyhow::Res
             names(spec.accessories.iter().map(|a| a.name.as_str()))
         );
     }
-    let selection = select(&project.loaded.config, &globals.filter())?;
+    let config = &project.loaded.config;
+    let selection = select(config, &globals.filter())?;
+    // The transitional form: hosts that are not listed keep Traefik, which dhow does not drive.
+    let with_traefik = config.hosts_with_traefik();
+    let untouched: Vec<&str> =
+        with_traefik.into_iter().filter(|host| selection.hosts.iter().any(|h| h == host)).collect();
+    if !untouched.is_empty() {
+        bail!(
+            "{} run Traefik, as `proxy: hosts:` does not list them beside `enabled`: deploy to the listed hosts with `-h`, or list these once they are upgraded",
+            untouched.join(", ")
+        );
+    }
     // Asks git and the system while the controller is asked: each answer takes some milliseconds.
     let directory = project.directory.clone();
     let performer = tokio::task::spawn_blocking(move || Performer::find(&directory));

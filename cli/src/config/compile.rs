@@ -177,8 +177,10 @@ impl Compiler<'_> {
             error_pages: self.error_pages(),
             rollback_on_failure: config.dhow.rollback_on_failure,
         };
-        if config.proxy_transition.is_some() {
-            self.warn("proxy", "proxy: `enabled` and its list of servers: all hosts of proxied roles run kamal-proxy");
+        let traefik = config.hosts_with_traefik();
+        if !traefik.is_empty() {
+            let hosts = traefik.join(", ");
+            self.warn("proxy/hosts", format!("proxy/hosts: {hosts} run Traefik still and are not deployed to; list them once they are upgraded"));
         }
         if let Err(error) = spec.check() {
             self.report(Code::Invalid, "spec", error);

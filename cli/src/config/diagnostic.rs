@@ -77,6 +77,8 @@ pub enum ErrorClass {
     Syntax,
     /// An alias without its anchor.
     Anchor,
+    /// A variable that a template needs and that is not set.
+    Key,
 }
 
 impl ErrorClass {
@@ -89,6 +91,7 @@ impl ErrorClass {
             Self::Runtime => "RuntimeError",
             Self::Syntax => "Psych::SyntaxError",
             Self::Anchor => "Psych::AnchorNotDefined",
+            Self::Key => "KeyError",
         }
     }
 }

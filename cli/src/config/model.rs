@@ -362,6 +362,21 @@ impl Config {
         hosts
     }
 
+    /// Hosts of proxied roles that still run Traefik: those that the transitional
+    /// `proxy: {enabled: true, hosts: […]}` does not list. None without it.
+    #[must_use]
+    pub fn hosts_with_traefik(&self) -> Vec<&str> {
+        let Some(moved) = &self.proxy_transition else { return Vec::new() };
+        let mut hosts = Vec::new();
+        let proxied = self.roles.iter().filter(|role| role.proxy.is_some());
+        for host in proxied.flat_map(|role| &role.hosts).map(|tagged| tagged.host.as_str()) {
+            if !moved.iter().any(|moved| moved == host) && !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        hosts
+    }
+
     /// First host of the primary role.
     #[must_use]
     pub fn primary_host(&self) -> Option<&str> {

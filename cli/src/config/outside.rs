@@ -42,7 +42,7 @@ pub trait Outside {
     /// # Errors
     ///
     /// As starting fails; [`io::ErrorKind::TimedOut`] when the command takes longer than
-    /// [`COMMAND_SECONDS`].
+    /// [`COMMAND_SECONDS`], [`io::ErrorKind::FileTooLarge`] when it prints more than 4 MiB.
     fn shell(&self, command: &str, env: &[(String, String)]) -> io::Result<CommandOutput>;
 
     /// Runs git in the working directory, without prompts and locks.
@@ -60,6 +60,7 @@ pub use system::SystemOutside;
 
 mod system {
     use std::io::{self, Read};
+    use std::os::unix::process::CommandExt as _;
     use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
     use std::sync::mpsc;
@@ -120,42 +121,95 @@ mod system {
             let mut process = Command::new("/bin/sh");
             process.arg("-c").arg(command);
             process.envs(env.iter().map(|(name, value)| (name, value)));
-            run(process)
+            let output = run(process, Duration::from_secs(COMMAND_SECONDS))?;
+            // Half a value is none.
+            if output.stdout.len() as u64 >= MAX_OUTPUT {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(output)
         }
 
         fn git(&self, args: &[&str]) -> io::Result<CommandOutput> {
             let mut process = Command::new("git");
             process.arg("--no-optional-locks").args(args);
             process.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").stderr(Stdio::null());
-            run(process)
+            run(process, Duration::from_secs(COMMAND_SECONDS))
         }
     }
 
     /// Runs to the end or to the deadline; standard error passes through, as with Ruby's backticks.
-    fn run(mut process: Command) -> io::Result<CommandOutput> {
+    fn run(mut process: Command, deadline: Duration) -> io::Result<CommandOutput> {
+        // Without a terminal it gets a group of its own, so that what it started ends with it. With one, the
+        // terminal's own interrupt has to reach it.
+        if std::fs::File::open("/dev/tty").is_err() {
+            process.process_group(0);
+        }
         let mut child = process.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take();
+        let (id, stdout) = (child.id(), child.stdout.take());
         let (sender, receiver) = mpsc::sync_channel(1);
-        // A thread of its own, for a read has no deadline; it ends when the pipe closes.
+        // A thread of its own, for reading and waiting have no deadline; it ends when the process has ended.
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
-            let result = match stdout {
-                Some(stdout) => stdout.take(MAX_OUTPUT).read_to_end(&mut bytes).map(|_| bytes),
-                None => Ok(bytes),
-            };
-            let _ = sender.send(result);
-        });
-        match receiver.recv_timeout(Duration::from_secs(COMMAND_SECONDS)) {
-            Ok(read) => {
-                let stdout = read?;
-                let status = child.wait()?.code();
-                Ok(CommandOutput { status, stdout })
-            }
-            Err(_) => {
-                let _ = child.kill();
+            let read = stdout.map_or(Ok(0), |out| out.take(MAX_OUTPUT).read_to_end(&mut bytes));
+            if bytes.len() as u64 >= MAX_OUTPUT {
+                let _ = sender.send(Ok(CommandOutput { status: None, stdout: bytes }));
                 let _ = child.wait();
+                return;
+            }
+            let ended = read.and_then(|_| child.wait());
+            let output = ended.map(|s| CommandOutput { status: s.code(), stdout: bytes });
+            let _ = sender.send(output);
+        });
+        match receiver.recv_timeout(deadline) {
+            Ok(Ok(output)) if output.stdout.len() as u64 >= MAX_OUTPUT => {
+                end(id);
+                Ok(output)
+            }
+            Ok(output) => output,
+            Err(_) => {
+                end(id);
                 Err(io::ErrorKind::TimedOut.into())
             }
+        }
+    }
+
+    /// Kills the process, with its group where it has one.
+    fn end(id: u32) {
+        let line = format!("kill -KILL -{id} 2>/dev/null || kill -KILL {id}");
+        let _ = Command::new("/bin/sh").arg("-c").arg(line).stdin(Stdio::null()).status();
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::time::Instant;
+
+        fn shell(line: &str, deadline: Duration) -> io::Result<CommandOutput> {
+            let mut process = Command::new("/bin/sh");
+            process.arg("-c").arg(line);
+            run(process, deadline)
+        }
+
+        #[test]
+        fn a_command_that_hangs_is_ended_with_what_it_started() {
+            let begun = Instant::now();
+            for line in ["sleep 60; echo", "exec >&-; sleep 60"] {
+                let error = shell(line, Duration::from_millis(200)).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{line}");
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30));
+        }
+
+        #[test]
+        fn endless_output_is_cut_off() {
+            let output = shell("yes", Duration::from_secs(30)).unwrap();
+            assert_eq!((output.status, output.stdout.len() as u64), (None, MAX_OUTPUT));
+        }
+
+        #[test]
+        fn status_and_output_come_back() {
+            let output = shell("printf 'a\\000b'; exit 3", Duration::from_secs(30)).unwrap();
+            assert_eq!(output, CommandOutput { status: Some(3), stdout: b"a\0b".to_vec() });
         }
     }
 }

@@ -11,13 +11,14 @@
 mod eval;
 mod expr;
 mod scan;
+mod syntax;
 
-use super::diagnostic::{Code, Diagnostic};
+use super::diagnostic::{Code, Diagnostic, ErrorClass};
 use super::outside::Outside;
 use super::yaml::{SourceMap, Span};
 use eval::{Evaluator, Value};
-use expr::{Problem, Statement};
 use scan::{Piece, Tag};
+use syntax::{Problem, Statement};
 
 /// A template's result, and which byte came from where.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +51,11 @@ pub fn render(
         let at = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
         let span = Span { file, start: at(problem.start), end: at(problem.end) };
         let hint = problem.hint.unwrap_or_else(|| RUBY_HINT.to_owned());
-        Box::new(Diagnostic::new(Code::Template, problem.message).at(span).hint(hint))
+        let mut diagnostic = Diagnostic::new(Code::Template, problem.message).at(span).hint(hint);
+        if let Some(words) = problem.key_error {
+            diagnostic = Diagnostic { kamal: Some(words), ..diagnostic.class(ErrorClass::Key) };
+        }
+        Box::new(diagnostic)
     };
     let pieces = scan::scan(text).map_err(&failed)?;
     let mut renderer = Renderer {

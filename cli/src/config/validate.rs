@@ -14,10 +14,15 @@ use super::yaml::{Map, Node, Span};
 pub(crate) use cross::cross_check;
 pub(crate) use sections::{BUILT_IN, validate};
 
+/// Nobody reads more, and each is compared with those before it.
+const MAX_PROBLEMS: usize = 200;
+
 /// Collects problems while it knows the key path.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     problems: Vec<Diagnostic>,
+    /// Takes the place of problems beyond the limit.
+    beyond: Option<Diagnostic>,
     path: Vec<String>,
     /// Plain scalars that are read as the schema wants them: no surprise there.
     expected: Vec<Span>,
@@ -63,11 +68,15 @@ impl Checker {
             .problems
             .iter()
             .position(|known| known.message == diagnostic.message && known.span == diagnostic.span);
-        let index = index.unwrap_or_else(|| {
-            self.problems.push(diagnostic);
-            self.problems.len() - 1
-        });
-        &mut self.problems[index]
+        match index {
+            Some(index) => &mut self.problems[index],
+            None if self.problems.len() >= MAX_PROBLEMS => self.beyond.insert(diagnostic),
+            None => {
+                self.problems.push(diagnostic);
+                let last = self.problems.len() - 1;
+                &mut self.problems[last]
+            }
+        }
     }
 
     /// Reports a wrong type; `types` as Kamal lists them, `a string or a hash`.
@@ -103,8 +112,9 @@ impl Checker {
         let names: Vec<String> = unknown.iter().map(|key| key.to_text()).collect();
         let word = if names.len() == 1 { "key" } else { "keys" };
         let context = self.context();
+        let told = names.iter().take(MAX_PROBLEMS);
         let hints: Vec<Option<String>> =
-            names.iter().map(|name| unknown_hint(&context, name, section)).collect();
+            told.map(|name| unknown_hint(&context, name, section)).collect();
         let legacy = names.iter().any(|name| legacy_hint(&context, name).is_some());
         let code = if legacy { Code::LegacyKey } else { Code::UnknownKey };
         let problem =

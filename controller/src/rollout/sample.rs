@@ -83,6 +83,7 @@ pub(crate) fn spec(version: &str, roles: &[(&str, &[&str])]) -> Spec {
             debug: false,
             explicit: false,
             options: Default::default(),
+            container: Default::default(),
         },
         ssh_user: "root".to_owned(),
         run_directory: None,

@@ -60,6 +60,13 @@ pub struct LogConfig {
     pub options: BTreeMap<String, String>,
 }
 
+impl LogConfig {
+    /// True where nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// `--restart`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -216,6 +223,34 @@ impl Document for RoleTemplate {
     const KIND: &'static str = "role template";
 }
 
+/// What `proxy.run.options` say about kamal-proxy's container beside [`EngineOptions`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyContainer {
+    /// Variables in order; a later one of the same name wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<EnvVar>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Volumes, after the proxy's own two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// None: as Kamal starts it, not after a stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// Driver and options; `max-size` is [`ProxyTemplate::log_max_size`] unless it is given here.
+    #[serde(default, skip_serializing_if = "LogConfig::is_empty")]
+    pub log: LogConfig,
+}
+
+impl ProxyContainer {
+    /// True where nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How kamal-proxy's container is started (`proxy.run`). Where a host has boot config files and no app of it
 /// names `proxy.run`, those files apply instead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -245,6 +280,9 @@ pub struct ProxyTemplate {
     /// Everything else.
     #[serde(default, skip_serializing_if = "EngineOptions::is_empty")]
     pub options: EngineOptions,
+    /// Everything else that is no engine option.
+    #[serde(default, skip_serializing_if = "ProxyContainer::is_empty")]
+    pub container: ProxyContainer,
 }
 
 impl Document for ProxyTemplate {

@@ -185,6 +185,7 @@ pub(crate) fn proxy_template(publish: bool) -> ProxyTemplate {
         debug: false,
         explicit: false,
         options: EngineOptions::default(),
+        container: Default::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use dhow_proto::model::kamal::{PROXY_REPOSITORY, PROXY_VERSION};
 use dhow_proto::model::name::ImageRef;
-use dhow_proto::model::template::{ProxyTarget, ProxyTemplate};
+use dhow_proto::model::template::{LogConfig, ProxyContainer, ProxyTarget, ProxyTemplate};
 
 use super::super::diagnostic::Code;
 use super::super::model::{Proxy, ProxyRun, Tls};
@@ -78,24 +78,19 @@ impl Compiler<'_> {
                 problem.cause,
             );
         }
-        if !translated.labels.is_empty() {
-            self.warn(
-                "proxy/run/options/label",
-                "proxy/run/options/label: labels of the proxy's container are not set",
-            );
-        }
-        let fixed = !translated.env.is_empty()
-            || !translated.volumes.is_empty()
-            || translated.restart.is_some()
-            || translated.log_driver.is_some()
-            || !translated.log_options.is_empty();
-        if fixed {
-            self.report(
-                Code::Option,
-                "proxy/run/options",
-                "env, volume, restart and log options of the proxy's container cannot be set",
-            );
-        }
+        let mounts = translated.volumes.iter();
+        let container = ProxyContainer {
+            env: translated.env,
+            labels: translated.labels,
+            mounts: mounts
+                .filter_map(|volume| self.mount(volume, "proxy/run/options/volume"))
+                .collect(),
+            restart: translated.restart,
+            log: LogConfig {
+                driver: translated.log_driver.unwrap_or_default(),
+                options: translated.log_options,
+            },
+        };
         let repository = run.repository.as_deref().unwrap_or(PROXY_REPOSITORY);
         let repository = match run.registry.as_deref().filter(|registry| !registry.is_empty()) {
             Some(registry) => format!("{registry}/{repository}"),
@@ -117,6 +112,7 @@ impl Compiler<'_> {
             debug: run.debug,
             explicit,
             options: translated.engine,
+            container,
         })
     }
 }

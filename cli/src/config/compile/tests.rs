@@ -158,3 +158,52 @@ fn what_no_host_could_carry_out_is_refused() {
         assert!(found.contains(message), "{more}: {found}");
     }
 }
+
+/// The transitional form says which hosts have moved to kamal-proxy; the others are left alone.
+#[test]
+fn hosts_that_are_not_listed_beside_enabled_keep_traefik() {
+    let with = |hosts: &str| {
+        let proxy = format!("proxy: {{enabled: true, hosts: {hosts}}}\n");
+        let text = SHOP.lines().filter(|line| !line.starts_with("proxy:")).collect::<Vec<_>>();
+        let text = format!("{}\n{proxy}", text.join("\n"));
+        let outside = outside(&text);
+        let loaded = load(&LoadOptions::default(), &outside).unwrap();
+        let compiled = loaded.compile(&CompileInput { version: "v1", outside: &outside }).unwrap();
+        let traefik = loaded.config.hosts_with_traefik().join(" ");
+        let warned = compiled.warnings.render_warnings(false).contains("run Traefik still");
+        // Beside `enabled` the list names servers, not names that are routed.
+        let target = compiled.spec.roles[0].templates.len();
+        assert!(target > 0 && loaded.config.roles[1].proxy.as_ref().unwrap().hosts.is_empty());
+        (traefik, warned)
+    };
+    // Hosts of roles without a proxy run neither.
+    assert_eq!(with("[10.0.0.1]"), ("10.0.0.2".to_owned(), true));
+    assert_eq!(with("[10.0.0.2, 10.0.0.1]"), (String::new(), false));
+}
+
+#[test]
+fn options_of_the_proxys_container_are_all_carried() {
+    let run = "{run: {log_max_size: 5m, options: {env: [A=1, B], label: team=x, volume: [/a:/a, $HOME/b:/b, /c], \
+        restart: always, log-driver: json-file, log-opt: max-file=3, memory: 1g, network-alias: px}}}";
+    let text = SHOP.replace("proxy: {host", "proxy: &p {<<: RUN, host").replace("RUN", run);
+    let proxy = compile(&text).unwrap().spec.proxy;
+    let container = proxy.container;
+    assert_eq!(container.env.len(), 2);
+    assert_eq!(container.labels["team"], "x");
+    assert_eq!(
+        container.mounts,
+        [
+            Mount::Bind("/a:/a".into()),
+            Mount::HomeBind("b:/b".into()),
+            Mount::Anonymous("/c".into()),
+        ]
+    );
+    assert_eq!(container.restart, Some(dhow_proto::model::template::Restart::Always));
+    assert_eq!(
+        (container.log.driver.as_str(), container.log.options["max-file"].as_str()),
+        ("json-file", "3")
+    );
+    assert_eq!(proxy.log_max_size, "5m");
+    assert_eq!(proxy.options.host_config["Memory"], serde_json::json!(1 << 30));
+    assert_eq!(proxy.options.endpoint["Aliases"], serde_json::json!(["px"]));
+}

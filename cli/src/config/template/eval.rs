@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::super::outside::{COMMAND_SECONDS, Outside};
-use super::expr::{Expr, Kind, Part, Problem, Statement};
+use super::syntax::{Expr, Kind, Part, Problem, Statement};
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +195,7 @@ impl<'a> Evaluator<'a> {
             io::ErrorKind::TimedOut => {
                 failed(format!("took longer than {COMMAND_SECONDS} seconds"))
             }
+            io::ErrorKind::FileTooLarge => failed("printed more than 4 MiB".into()),
             _ => failed(format!("could not be run: {error}")),
         })?;
         if output.status == Some(127) {
@@ -241,6 +242,7 @@ impl<'a> Evaluator<'a> {
                 self.env_var(&name).map(Value::Text).ok_or_else(|| {
                     let mut problem =
                         fail(expr, format!("the environment variable {name} is not set"));
+                    problem.key_error = Some(format!("key not found: {name:?}"));
                     problem.hint =
                         Some(format!("set it, or give a default: `ENV.fetch(\"{name}\", \"…\")`"));
                     problem

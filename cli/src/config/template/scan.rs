@@ -1,6 +1,6 @@
 //! Cuts a template into text and tags, with the rules of ERB's trim mode `-`.
 
-use super::expr::Problem;
+use super::syntax::Problem;
 
 /// A part of a template.
 #[derive(Debug, PartialEq, Eq)]

@@ -130,6 +130,10 @@ impl Checker {
         else {
             return;
         };
+        // Without a policy there is none to look at, for either Kamal.
+        if restart.is_null() {
+            return;
+        }
         let policy = restart.to_text();
         let known = match policy.split_once(':') {
             Some(("on-failure", count)) => count.parse::<u32>().is_ok(),

@@ -14,6 +14,9 @@ pub const MAX_DEPTH: usize = 100;
 /// Nodes of a document, those that aliases repeat included. A large config has some thousands.
 pub const MAX_NODES: usize = 200_000;
 
+/// Keys of one map; each is compared with those before it. No config has so many.
+pub const MAX_KEYS: usize = 5_000;
+
 /// Why a text is no YAML for us.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -265,6 +268,14 @@ impl Reader<'_, '_, '_> {
                 continue;
             }
             let (span, name) = (key.span, key.to_text());
+            if map.entries.len() >= MAX_KEYS {
+                return Err(ReadError {
+                    message: format!("a map with more than {MAX_KEYS} keys"),
+                    psych: None,
+                    is_alias: false,
+                    span,
+                });
+            }
             if map.insert(key, value) && !merge {
                 self.surprises.push(Surprise {
                     span,

@@ -47,7 +47,7 @@ impl Translated {
         Ok(true)
     }
 
-    /// A network beside the first one, which is fixed.
+    /// A network: the one that is fixed may be named, others not.
     fn add_to_network(&mut self, text: &str) -> Result<(), String> {
         let mut network = text.to_owned();
         if text.contains('=') {
@@ -63,8 +63,11 @@ impl Translated {
                 "`{network}` excludes the network that the proxy reaches containers on"
             ));
         }
-        if network != "kamal" && !self.engine.networks.contains(&network) {
-            self.engine.networks.push(network);
+        if network != "kamal" {
+            // Dropped in silence, the app would miss its database only at run time.
+            return Err(format!(
+                "`{network}`: a container joins one network only; `kamal` is the one that is shared"
+            ));
         }
         Ok(())
     }

@@ -20,9 +20,6 @@ fn check(yaml: &str, json: Json) {
     if !out.engine.endpoint.is_empty() {
         all.insert("endpoint".into(), json!(out.engine.endpoint));
     }
-    if !out.engine.networks.is_empty() {
-        all.insert("networks".into(), json!(out.engine.networks));
-    }
     assert_eq!(Json::Object(all), json, "{yaml}");
 }
 
@@ -146,7 +143,8 @@ fn names_and_networks_stay_beside_the_fixed_ones() {
         "add-host: ['a:1.2.3.4', 'b=[::1]', 'c:host-gateway']",
         json!({"ExtraHosts": ["a:1.2.3.4", "b:::1", "c:host-gateway"]}),
     );
-    check("network: [kamal, other]", json!({"networks": ["other"]}));
+    check("network: kamal", json!({}));
+    refused("network: [kamal, other]", "one network only");
     check(
         "{network-alias: db, ip: 10.0.0.9, ip6: '::9', mac-address: 'aa:bb', link: x, link-local-ip: 169.254.1.1}",
         json!({"endpoint": {"Aliases": ["db"], "IPAMConfig": {"IPv4Address": "10.0.0.9", "IPv6Address": "::9", "LinkLocalIPs": ["169.254.1.1"]},
