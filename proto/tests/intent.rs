@@ -105,15 +105,16 @@ fn app_intent() -> impl Strategy<Value = AppIntent> {
             error_pages: vec![FileBlob { name: "503.html".into(), content }],
         },
     );
-    let lock =
-        ("[a-z ]{1,8}", 0i64..4_000_000_000, version()).prop_map(|(holder, at_unix_s, version)| {
-            KamalLock {
-                holder,
-                at_unix_s,
-                version: version.to_string(),
-                message: "Automatic deploy lock".into(),
-            }
-        });
+    let wait = proptest::option::of((0u64..1000).prop_map(Duration::from_secs));
+    let lock = ("[a-z ]{1,8}", 0i64..4_000_000_000, version(), wait).prop_map(
+        |(holder, at_unix_s, version, wait)| KamalLock {
+            holder,
+            at_unix_s,
+            version: version.to_string(),
+            message: "Automatic deploy lock".into(),
+            wait,
+        },
+    );
     let latest = (version(), proptest::option::of(digest()), any::<bool>())
         .prop_map(|(version, digest, when_serving)| LatestTag { version, digest, when_serving });
     let stale = (any::<u64>(), role()).prop_map(|(number, role)| StopStale {

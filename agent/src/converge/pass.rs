@@ -17,7 +17,8 @@ use crate::plan::{self, Chosen, Impossible, Observed, Plan};
 
 /// Rounds of observe, plan and execute before a pass gives up: two agree in all but odd cases.
 const ROUNDS: usize = 5;
-/// How long a new generation waits for something outside its unit before that counts as a failure.
+/// How long a new generation waits for something outside its unit before that counts as a failure, where the intent does
+/// not say.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The mark that says which generation has adopted what was there.
 const ADOPTED: &str = "adopted";
@@ -55,6 +56,8 @@ enum Outcome {
     Held(Held),
     AwaitingSecrets(String),
     Waiting(Impossible),
+    /// What the intent names cannot be had yet.
+    Unresolved(String),
     Unobservable(ObserveError),
 }
 
@@ -227,20 +230,39 @@ impl UnitLoop {
             }
             Outcome::Superseded => Next::Again,
             Outcome::Failed(failure) if !settled => self.fail(wanted, *failure),
-            Outcome::Waiting(what) if !settled && self.impatient(wanted.generation()) => {
+            Outcome::Waiting(what) if !settled && self.impatient(wanted, &what) => {
                 let failure = Failure::new("wait", what.kind, what.reason, self.now());
                 self.fail(wanted, failure)
+            }
+            Outcome::Unresolved(reason) if !settled && self.given_up(wanted, &reason) => {
+                self.fail(wanted, Failure::new("fetch", FailureKind::Other, reason, self.now()))
             }
             other => self.report_trouble(wanted, other, observed),
         }
     }
 
+    /// True once what the intent names was missing for too long, not counting times without a controller: those are not
+    /// the version's fault, and the controller decides how long it waits for the host.
+    fn given_up(&mut self, wanted: &Accepted, reason: &str) -> bool {
+        if !*self.rooms.source.online().borrow() {
+            self.waiting_since = None;
+            return false;
+        }
+        self.impatient(wanted, &Impossible { kind: FailureKind::Other, reason: reason.to_owned() })
+    }
+
     /// True once a new generation has waited for too long.
-    fn impatient(&mut self, generation: Generation) -> bool {
+    fn impatient(&mut self, wanted: &Accepted, what: &Impossible) -> bool {
+        let patience = match &wanted.intent.desired {
+            Desired::App(app) if what.kind == FailureKind::Locked => {
+                app.lock.as_ref().and_then(|lock| lock.wait).unwrap_or(PATIENCE)
+            }
+            _ => PATIENCE,
+        };
         match self.waiting_since {
-            Some((of, since)) if of == generation => since.elapsed() > PATIENCE,
+            Some((of, since)) if of == wanted.generation() => since.elapsed() > patience,
             _ => {
-                self.waiting_since = Some((generation, Instant::now()));
+                self.waiting_since = Some((wanted.generation(), Instant::now()));
                 false
             }
         }
@@ -433,28 +455,44 @@ impl UnitLoop {
         held: &Held,
         seen: Option<&Seen>,
     ) -> Next {
-        if let Some(app) = self.unit.app().cloned() {
-            if self.rooms.ledger.held(&app).is_none() {
-                self.event(EventKind::Held, &format!("{app}: on hold, {held}"));
-            }
-            if self.rooms.ledger.hold(&app, held.clone()).is_err() {
-                return Next::Retry;
-            }
+        let next = self.hold(held);
+        if next != Next::Retry {
+            let mut status = self.status(wanted, phase, seen);
+            status.warnings.push(format!("on hold: {held}"));
+            self.rooms.board.post(status);
         }
-        let mut status = self.status(wanted, phase, seen);
-        status.warnings.push(format!("on hold: {held}"));
-        self.rooms.board.post(status);
-        Next::Idle
+        next
+    }
+
+    /// Records that the app is on hold, and what to do after that. A lock that a rollout waits for ends with the wait: that
+    /// would be a hold which the rollout itself could not end.
+    fn hold(&self, held: &Held) -> Next {
+        let Some(app) = self.unit.app().cloned() else { return Next::Idle };
+        if matches!(held, Held::ForeignLock(_)) && self.lock_is_awaited(&app) {
+            return Next::Wait;
+        }
+        if self.rooms.ledger.held(&app).is_none() {
+            self.event(EventKind::Held, &format!("{app}: on hold, {held}"));
+        }
+        match self.rooms.ledger.hold(&app, held.clone()) {
+            Ok(()) => Next::Idle,
+            Err(_) => Next::Retry,
+        }
+    }
+
+    fn lock_is_awaited(&self, app: &App) -> bool {
+        let known = self.rooms.ledger.known(&Unit::App(app.clone()));
+        known.wanted.is_some_and(|wanted| match &wanted.intent.desired {
+            Desired::App(app) => app.lock.as_ref().is_some_and(|lock| lock.wait.is_some()),
+            _ => false,
+        })
     }
 
     /// Brings a target about.
     async fn bring_about(&mut self, wanted: &Accepted, target: &Target) -> (Outcome, Option<Seen>) {
         let mut resolved = match self.rooms.resolve(&target.accepted.intent).await {
             Ok(resolved) => resolved,
-            Err(ResolveError::Later(reason)) => {
-                let kind = FailureKind::Other;
-                return (Outcome::Waiting(Impossible { kind, reason }), None);
-            }
+            Err(ResolveError::Later(reason)) => return (Outcome::Unresolved(reason), None),
             Err(ResolveError::Never(reason)) => {
                 let failure = Failure::new("plan", FailureKind::Unsupported, reason, self.now());
                 return (Outcome::Failed(Box::new(failure)), None);
@@ -579,23 +617,18 @@ impl UnitLoop {
         match outcome {
             Outcome::Agreed | Outcome::Superseded => Next::Again,
             Outcome::Held(held) => {
-                if let Some(app) = self.unit.app().cloned() {
-                    if self.rooms.ledger.held(&app).is_none() {
-                        self.event(EventKind::Held, &format!("{app}: on hold, {held}"));
-                    }
-                    if self.rooms.ledger.hold(&app, held.clone()).is_err() {
-                        return Next::Retry;
-                    }
+                let next = self.hold(&held);
+                if next != Next::Retry {
+                    self.post(wanted, Phase::Held(held), observed.as_ref());
                 }
-                self.post(wanted, Phase::Held(held), observed.as_ref());
-                Next::Idle
+                next
             }
             Outcome::AwaitingSecrets(what) => {
                 self.post(wanted, Phase::AwaitingSecrets(what), observed.as_ref());
                 Next::Idle
             }
-            Outcome::Waiting(what) => {
-                self.post(wanted, Phase::AwaitingCondition(what.reason), observed.as_ref());
+            Outcome::Waiting(Impossible { reason, .. }) | Outcome::Unresolved(reason) => {
+                self.post(wanted, Phase::AwaitingCondition(reason), observed.as_ref());
                 Next::Wait
             }
             Outcome::Failed(failure) => {

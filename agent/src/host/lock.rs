@@ -110,6 +110,7 @@ mod tests {
             at_unix_s: 1_700_000_000,
             version: "v2".to_owned(),
             message: "Automatic deploy lock".to_owned(),
+            wait: None,
         };
         let text = details(&lock);
         assert_eq!(

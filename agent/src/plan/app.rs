@@ -127,8 +127,12 @@ pub(crate) fn asks_routes(wanted: &Wanted, observed: &ObservedApp) -> bool {
 
 fn lock(view: &View<'_>) -> Result<Option<Step>, Plan> {
     match (&view.intent.lock, &view.observed.lock) {
-        (Some(_), LockView::Foreign(details)) => {
-            Err(Plan::Held(Held::ForeignLock(holder(details))))
+        (Some(lock), LockView::Foreign(details)) => {
+            let held = Held::ForeignLock(holder(details));
+            Err(match lock.wait {
+                Some(_) => Plan::Waiting(Impossible::new(FailureKind::Locked, held.to_string())),
+                None => Plan::Held(held),
+            })
         }
         (Some(_), LockView::Free) => Ok(Some(Step::TakeLock)),
         (None, LockView::Ours(_)) => Ok(Some(Step::ReleaseLock)),

@@ -186,6 +186,7 @@ fn lock(header: &Header, host: &HostFact, part: AppPart) -> Option<KamalLock> {
             at_unix_s: header.started_at.as_second(),
             version: header.version.to_string(),
             message: LOCK_MESSAGE.to_owned(),
+            wait: header.lock_wait_s.map(Duration::from_secs),
         });
     }
     // The outer rollout's lock must survive the inner one.
@@ -195,6 +196,7 @@ fn lock(header: &Header, host: &HostFact, part: AppPart) -> Option<KamalLock> {
         at_unix_s: outer.at_unix_s,
         version: outer.version.clone(),
         message: LOCK_MESSAGE.to_owned(),
+        wait: None,
     })
 }
 

@@ -261,6 +261,9 @@ pub struct Header {
     pub parent: Option<RolloutId>,
     /// That one's lock covers this one, and on this host it holds Kamal's lock.
     pub joined: Option<Joined>,
+    /// Seconds that a lock of real Kamal is waited for; none: not at all.
+    #[serde(default)]
+    pub lock_wait_s: Option<u64>,
     /// User whose certificate asked for it.
     pub started_by: String,
     /// When it was stored.

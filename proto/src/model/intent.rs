@@ -173,6 +173,8 @@ pub struct KamalLock {
     pub version: String,
     /// Contains `Automatic deploy lock` when a rollout took it.
     pub message: String,
+    /// How long somebody else's lock is waited for; none: not at all.
+    pub wait: Option<Duration>,
 }
 
 /// Stop running containers that are neither current nor routed to.

@@ -1,10 +1,15 @@
 use std::time::Duration;
 
+use dhow_proto::model::intent::KamalLock;
+use dhow_proto::model::kamal::LOCK_MESSAGE;
 use dhow_proto::model::status::{Held, Phase, Status};
 use dhow_proto::model::{Document as _, Unit};
+use dhow_proto::wire::FailureKind;
 
 use super::world::{Agent, web};
-use crate::execute::tests::world::{proxy_template, proxy_wanted, role_unit};
+use crate::execute::tests::world::{
+    app, app_intent, app_wanted, proxy_template, proxy_wanted, role_unit,
+};
 
 /// Writes a lock as Kamal does, on the host's run directory.
 fn foreign_lock(agent: &Agent) {
@@ -111,4 +116,55 @@ async fn traffic_that_somebody_else_stopped_stays_stopped_until_a_rollout() {
     agent.offer(&role);
     agent.settled(&unit, 2).await;
     assert!(agent.world.engine.answers("shop-web"));
+}
+
+/// The lock stage of a rollout that waits for ten minutes.
+fn offer_lock(agent: &Agent, number: u64) {
+    let mut app = app_intent("v1");
+    app.lock = Some(KamalLock {
+        holder: "Ann".into(),
+        at_unix_s: 1_700_000_000,
+        version: "v1".into(),
+        message: LOCK_MESSAGE.into(),
+        wait: Some(Duration::from_secs(600)),
+    });
+    let mut intent = app_wanted(app).intent;
+    intent.generation.number = number;
+    intent.rollout_id = Some("waiting".into());
+    agent.offer(&intent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_a_rollout_waits_for_is_taken_once_it_is_free() {
+    let agent = Agent::start().await;
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&role_unit("web"), 1).await;
+    foreign_lock(&agent);
+    let unit = Unit::App(app());
+    offer_lock(&agent, 1);
+    let waits =
+        |s: &Status| matches!(&s.phase, Phase::AwaitingCondition(why) if why.contains("sue"));
+    agent.status(&unit, waits).await;
+    // The other units meet the lock as well; that must not keep the rollout out.
+    agent.world.engine.vanish("shop-web-v1");
+    agent.status(&role_unit("web"), |s| matches!(s.phase, Phase::Held(_))).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(!agent.world.engine.answers("shop-web"), "it was repaired under somebody's lock");
+    std::fs::remove_dir_all(agent.world.home.join(".kamal/lock-shop")).unwrap();
+    agent.settled(&unit, 1).await;
+    agent.until("it is repaired", || agent.world.engine.answers("shop-web")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_stays_fails_what_waited_for_it() {
+    let agent = Agent::start().await;
+    foreign_lock(&agent);
+    offer_lock(&agent, 1);
+    let begun = tokio::time::Instant::now();
+    let unit = Unit::App(app());
+    let status = agent.status(&unit, |s| matches!(s.phase, Phase::Failed(_))).await;
+    let Phase::Failed(failure) = &status.phase else { unreachable!() };
+    assert_eq!(failure.kind, FailureKind::Locked);
+    assert!(failure.reason.contains("sue"), "{}", failure.reason);
+    assert!(begun.elapsed() >= Duration::from_secs(600), "gave up after {:?}", begun.elapsed());
 }

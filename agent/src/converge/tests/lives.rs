@@ -143,3 +143,25 @@ async fn an_engine_that_is_away_fails_nothing_that_has_served() {
     agent.settled(&role_unit("web"), 1).await;
     assert!(agent.world.engine.answers("shop-web"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_waits_for_its_blobs_as_long_as_no_controller_can_give_them() {
+    let agent = Agent::start().await;
+    agent.connected(false);
+    let role = web("v1", 1);
+    agent.offer(&role.wanted().intent);
+    let unit = role_unit("web");
+    agent.status(&unit, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(agent.ledger.known(&unit).failed.is_none(), "a controller away is no failure");
+    agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
+    agent.connected(true);
+    agent.settled(&unit, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_whose_blobs_the_controller_does_not_give_fails() {
+    let agent = Agent::start().await;
+    agent.offer(&web("v1", 1).wanted().intent);
+    agent.status(&role_unit("web"), |s| matches!(s.phase, Phase::Failed(_))).await;
+}

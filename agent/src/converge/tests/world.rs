@@ -117,6 +117,11 @@ impl Agent {
         blob
     }
 
+    /// Connects to a controller that gives what it has, or cuts the connection.
+    pub(super) fn connected(&self, yes: bool) {
+        self.source.online.send_replace(yes);
+    }
+
     pub(super) fn offer(&self, intent: &Intent) {
         self.ledger.accept(&intent.to_bytes()).unwrap();
     }
@@ -140,7 +145,7 @@ impl Agent {
                 changes.changed().await.unwrap();
             }
         };
-        let found = tokio::time::timeout(Duration::from_secs(600), wait).await;
+        let found = tokio::time::timeout(Duration::from_secs(1200), wait).await;
         found.unwrap_or_else(|_| panic!("it never came to be; now: {:?}", self.board.get(unit)))
     }
 

@@ -18,6 +18,7 @@ fn lock() -> KamalLock {
         at_unix_s: 1_700_000_000,
         version: "v1".to_owned(),
         message: kamal::LOCK_MESSAGE.to_owned(),
+        wait: None,
     }
 }
 

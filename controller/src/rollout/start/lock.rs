@@ -84,6 +84,7 @@ impl Rollouts {
             subcommand: ask.subcommand,
             parent: ask.parent.and_then(|p| RolloutId::try_from(p).ok()),
             joined: None,
+            lock_wait_s: ask.lock_wait.map(|wait| wait.timeout.as_secs()),
             started_by: user.to_owned(),
             started_at: self.inner.rooms.clock.now(),
             finished_at: None,

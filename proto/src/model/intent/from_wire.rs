@@ -191,16 +191,25 @@ impl TryFrom<wire::AppIntent> for AppIntent {
             roles: roles(wire.roles)?,
             run: run(wire.run)?,
             staged: optional(wire.staged, "staged")?,
-            lock: wire.lock.map(|l| KamalLock {
-                holder: l.holder,
-                at_unix_s: l.at.map_or(0, |t| t.seconds),
-                version: l.version,
-                message: l.message,
-            }),
+            lock: optional(wire.lock, "lock")?,
             stop_stale: optional(wire.stop_stale, "stop_stale")?,
             prepare: optional(wire.prepare, "prepare")?,
             latest: optional(wire.latest, "latest")?,
             prune: optional(wire.prune, "prune")?,
+        })
+    }
+}
+
+impl TryFrom<wire::KamalLock> for KamalLock {
+    type Error = FieldError;
+
+    fn try_from(wire: wire::KamalLock) -> Result<Self, FieldError> {
+        Ok(Self {
+            holder: wire.holder,
+            at_unix_s: wire.at.map_or(0, |t| t.seconds),
+            version: wire.version,
+            message: wire.message,
+            wait: wire.wait.map(|wait| duration(Some(wait), "wait")).transpose()?,
         })
     }
 }

@@ -132,6 +132,7 @@ impl From<&AppIntent> for wire::AppIntent {
                 at: Some(prost_types::Timestamp { seconds: l.at_unix_s, nanos: 0 }),
                 version: l.version.clone(),
                 message: l.message.clone(),
+                wait: l.wait.map(span),
             }),
             stop_stale: app.stop_stale.as_ref().map(|s| wire::StopStale {
                 number: s.number,
