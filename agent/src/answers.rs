@@ -194,7 +194,7 @@ impl Answers {
                 asked => c.name == asked || c.id.starts_with(asked),
             };
             for container in role.all.iter().filter(chosen) {
-                let lines = self.engine.read_logs(&container.id, &query).await?;
+                let lines = self.engine.logs(&container.id, &query).await?;
                 let bytes: usize = lines.iter().map(|l| l.len() + 1).sum();
                 let truncated = bytes + 1024 > cap || lines.len() == MAX_LOG_LINES;
                 pages.extend(paged(&role.role, &container.name, lines, truncated));

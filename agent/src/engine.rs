@@ -98,18 +98,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Removes a container that does not run, with its anonymous volumes. Gone already is success.
     fn remove<'a>(&'a self, container: &'a str) -> Answer<'a, ()>;
 
-    /// The newest log lines of stdout and stderr, at most `lines` and `bytes`.
-    fn logs<'a>(
-        &'a self,
-        container: &'a str,
-        lines: usize,
-        bytes: usize,
-    ) -> Answer<'a, Vec<String>>;
-
-    /// The newest log lines as asked.
-    fn read_logs<'a>(&'a self, container: &'a str, query: &'a LogQuery) -> Answer<'a, Vec<String>> {
-        self.logs(container, query.lines, query.bytes)
-    }
+    /// The newest log lines of stdout and stderr, as asked.
+    fn logs<'a>(&'a self, container: &'a str, query: &'a LogQuery) -> Answer<'a, Vec<String>>;
 
     /// A path of a container as tar, at most `limit` bytes; none where the path is missing.
     fn archive<'a>(
@@ -146,6 +136,13 @@ pub struct LogQuery {
     pub since: Option<std::time::SystemTime>,
     /// Each begins with its time.
     pub timestamps: bool,
+}
+
+impl LogQuery {
+    /// The newest lines, from any time.
+    pub fn newest(lines: usize, bytes: usize) -> Self {
+        Self { lines, bytes, since: None, timestamps: false }
+    }
 }
 
 /// Which images are listed.

@@ -11,7 +11,9 @@ use serde_json::json;
 
 use super::docker::Docker;
 use super::fake::{Behaviour, FakeEngine, FakeImage};
-use super::{ContainerBody, ContainerState, Engine, EngineError, ImageFilter, NewContainer};
+use super::{
+    ContainerBody, ContainerState, Engine, EngineError, ImageFilter, LogQuery, NewContainer,
+};
 
 /// Names of one run, so that runs do not meet on a shared Engine.
 struct Names {
@@ -179,7 +181,7 @@ async fn endings(engine: &dyn Engine, names: &Names) {
     }
     let view = engine.container(&moved).await.unwrap().unwrap();
     assert_eq!((view.state, view.exit_code), (ContainerState::Exited, Some(0)));
-    engine.logs(&moved, 50, 16 * 1024).await.unwrap();
+    engine.logs(&moved, &LogQuery::newest(50, 16 * 1024)).await.unwrap();
     for name in [&moved, &names.name("b")] {
         for _ in 0..2 {
             engine.remove(name).await.unwrap();
@@ -210,7 +212,7 @@ async fn crash_loop(engine: &dyn Engine, names: &Names) {
     engine.create(names.container("crash", "crash")).await.unwrap();
     engine.start(&name).await.unwrap();
     until("a restart", engine, &name, |c| c.restarts >= 2).await;
-    let lines = engine.logs(&name, 2, 16 * 1024).await.unwrap();
+    let lines = engine.logs(&name, &LogQuery::newest(2, 16 * 1024)).await.unwrap();
     assert!(lines.len() <= 2, "{lines:?}");
     engine.stop(&name, Some(Duration::from_secs(5))).await.unwrap();
     until("the stop", engine, &name, |c| c.state == ContainerState::Exited).await;

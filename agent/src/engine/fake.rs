@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     Answer, ContainerState, Credentials, Engine, EngineError, EngineEvent, EngineFacts, ExecOutput,
-    ImageFilter, ImageView, NetworkView, NewContainer, ObservedContainer, ProcessView,
+    ImageFilter, ImageView, LogQuery, NetworkView, NewContainer, ObservedContainer, ProcessView,
     PullProgress, familiar,
 };
 
@@ -369,15 +369,10 @@ impl Engine for FakeEngine {
         }))
     }
 
-    fn logs<'a>(
-        &'a self,
-        container: &'a str,
-        lines: usize,
-        _bytes: usize,
-    ) -> Answer<'a, Vec<String>> {
+    fn logs<'a>(&'a self, container: &'a str, query: &'a LogQuery) -> Answer<'a, Vec<String>> {
         done(self.call("logs").and_then(|state| {
             let c = state.find(container).ok_or_else(|| gone(container))?;
-            let newest = c.log.len().saturating_sub(lines);
+            let newest = c.log.len().saturating_sub(query.lines);
             Ok(c.log[newest..].to_vec())
         }))
     }

@@ -6,7 +6,7 @@ use dhow_proto::wire::FailureKind;
 
 use super::watch::Ended;
 use super::{Step, Worker};
-use crate::engine::{EngineError, ObservedContainer};
+use crate::engine::{EngineError, LogQuery, ObservedContainer};
 
 /// As [`Failure`] promises.
 const LOG_LINES: usize = 50;
@@ -78,7 +78,7 @@ impl Worker {
             failure.health_log = view.health.map(|h| h.log).unwrap_or_default();
             failure.health_log.truncate(5);
         }
-        if let Ok(lines) = self.engine.logs(id, LOG_LINES, LOG_BYTES).await {
+        if let Ok(lines) = self.engine.logs(id, &LogQuery::newest(LOG_LINES, LOG_BYTES)).await {
             failure.log_lines = lines;
         }
         failure

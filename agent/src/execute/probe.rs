@@ -79,7 +79,7 @@ impl Worker {
     async fn last_check(&self, short_id: &str, since: SystemTime) -> Option<String> {
         let query =
             LogQuery { lines: 2000, bytes: 256 * 1024, since: Some(since), timestamps: false };
-        let lines = self.engine.read_logs(kamal::PROXY_CONTAINER, &query).await.ok()?;
+        let lines = self.engine.logs(kamal::PROXY_CONTAINER, &query).await.ok()?;
         lines.iter().rev().find_map(|line| failed_check(line, short_id))
     }
 }

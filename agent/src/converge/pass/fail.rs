@@ -1,0 +1,132 @@
+//! A generation that failed: recorded first, then gone back from.
+
+use dhow_proto::model::status::{Failure, Held, Phase};
+
+use super::super::resolve::ResolveError;
+use super::super::unit::UnitLoop;
+use super::rounds::Aim;
+use super::tell::Seen;
+use super::{Next, Outcome};
+use crate::ledger::{Accepted, Known};
+
+impl UnitLoop {
+    /// Records a failure before anything else, so that no restart tries the generation again.
+    pub(super) fn fail(&mut self, wanted: &Accepted, failure: Failure) -> Next {
+        self.waiting_since = None;
+        tracing::warn!(unit = %self.unit, generation = %wanted.generation(), step = %failure.step, reason = %failure.reason, "generation failed");
+        match self.rooms.ledger.fail(&self.unit, wanted.generation(), &failure) {
+            // Said at once: going back may take long.
+            Ok(()) => {
+                self.post(wanted, Phase::Failed(failure), None);
+                Next::Again
+            }
+            Err(error) => {
+                tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
+                self.unrecorded = Some((wanted.generation(), failure));
+                Next::Retry
+            }
+        }
+    }
+
+    /// A generation that failed: what it started is stopped, what settled before serves on.
+    pub(super) async fn fall_back(&mut self, known: &Known, wanted: &Accepted) -> Next {
+        let Some(failed) = known.failed.clone() else { return Next::Idle };
+        let phase = || Phase::Failed(failed.failure.clone());
+        // After a restart nothing was said yet, and what follows may take long or not come about.
+        let told = self.rooms.board.get(&self.unit).is_some_and(|before| {
+            before.generation == wanted.generation() && matches!(before.phase, Phase::Failed(_))
+        });
+        if !told {
+            self.post(wanted, phase(), None);
+        }
+        if let Some(hold) = self.unit.app().and_then(|app| self.rooms.ledger.held(app)) {
+            return self.failed_and_held(wanted, phase(), &hold.held, None);
+        }
+        let settled = match &known.settled {
+            Some(settled) => match self.rooms.resolve(&settled.intent).await {
+                Ok(resolved) => Some(resolved),
+                Err(error) => {
+                    tracing::warn!(unit = %self.unit, %error, "what settled before cannot be read");
+                    return Next::Wait;
+                }
+            },
+            None => None,
+        };
+        match self.rooms.resolve(&wanted.intent).await {
+            Ok(mut given_up) => {
+                given_up.wanted = given_up.wanted.abandoned(settled.as_ref().map(|s| &s.wanted));
+                let aim = Aim {
+                    wanted,
+                    resolved: &given_up,
+                    failed: Some(&failed.failure),
+                    repairs: false,
+                    adopts: false,
+                };
+                match self.rounds(&aim).await {
+                    (Outcome::Agreed, observed) if settled.is_none() => {
+                        self.post(wanted, phase(), observed.as_ref());
+                        return Next::Idle;
+                    }
+                    (Outcome::Agreed, _) => {}
+                    (Outcome::Superseded, _) => return Next::Again,
+                    (Outcome::Unobservable(error), _) => return self.unobservable(wanted, error),
+                    (Outcome::Held(held), observed) => {
+                        return self.failed_and_held(wanted, phase(), &held, observed.as_ref());
+                    }
+                    (_, observed) => {
+                        self.post(wanted, phase(), observed.as_ref());
+                        return Next::Retry;
+                    }
+                }
+            }
+            Err(ResolveError::Later(_)) => return Next::Wait,
+            // What cannot be understood was never begun.
+            Err(ResolveError::Never(_)) => {}
+        }
+        let Some(mut settled) = settled else {
+            self.post(wanted, phase(), None);
+            return Next::Idle;
+        };
+        settled.wanted = settled.wanted.settled();
+        let aim = Aim {
+            wanted,
+            resolved: &settled,
+            failed: Some(&failed.failure),
+            repairs: true,
+            adopts: false,
+        };
+        match self.rounds(&aim).await {
+            (Outcome::Held(held), observed) => {
+                self.failed_and_held(wanted, phase(), &held, observed.as_ref())
+            }
+            (Outcome::Agreed, observed) => {
+                self.repaired();
+                self.post(wanted, phase(), observed.as_ref());
+                Next::Idle
+            }
+            (Outcome::Superseded, _) => Next::Again,
+            (Outcome::Unobservable(error), _) => self.unobservable(wanted, error),
+            (_, observed) => {
+                self.post(wanted, phase(), observed.as_ref());
+                Next::Retry
+            }
+        }
+    }
+
+    /// The generation failed, and the app is on hold: it stays failed, and nothing is changed.
+    fn failed_and_held(
+        &mut self,
+        wanted: &Accepted,
+        phase: Phase,
+        held: &Held,
+        seen: Option<&Seen>,
+    ) -> Next {
+        let next = self.hold(held);
+        if next != Next::Retry {
+            let mut status = self.status(wanted, phase, seen);
+            status.warnings.push(format!("on hold: {held}"));
+            self.rooms.board.post(status);
+        }
+        next
+    }
+}
