@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::execute::Worker;
 use crate::ledger::{Events, Ledger};
+use crate::notify::Watchdog;
 use crate::session::{BlobSource, Board};
 use news::{Commands, Concern, Wake};
 
@@ -53,8 +54,8 @@ pub struct Rooms {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Runs a loop for every unit of the ledger until `shutdown`.
-pub async fn run(rooms: Rooms, shutdown: CancellationToken) {
+/// Runs a loop for every unit of the ledger until `shutdown`, and tells `watchdog` that it does.
+pub async fn run(rooms: Rooms, watchdog: Watchdog, shutdown: CancellationToken) {
     let (wake, _) = watch::channel(Wake::default());
     let mut changes = rooms.ledger.changes();
     let mut loops: JoinSet<Unit> = JoinSet::new();
@@ -62,6 +63,8 @@ pub async fn run(rooms: Rooms, shutdown: CancellationToken) {
     let mut broken: BTreeSet<Unit> = BTreeSet::new();
     let listen = listen(&rooms, &wake);
     tokio::pin!(listen);
+    // Apart from the loop below, so that much work does not put it off.
+    let mut due = Box::pin(watchdog.due());
     loop {
         for unit in rooms.ledger.units() {
             if running.contains_key(&unit) {
@@ -101,6 +104,10 @@ pub async fn run(rooms: Rooms, shutdown: CancellationToken) {
                 }
             },
             () = &mut listen => break,
+            () = &mut due => {
+                watchdog.ping();
+                due.set(watchdog.due());
+            }
         }
     }
     while loops.join_next().await.is_some() {}

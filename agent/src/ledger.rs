@@ -8,6 +8,7 @@
 //! Writes are synchronous: a few KiB and an fsync each, and nothing may be said before they are done.
 
 mod blobs;
+mod collect;
 mod events;
 mod file;
 mod io;
@@ -18,17 +19,18 @@ mod crashes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dhow_proto::model::error::FieldError;
 use dhow_proto::model::intent::{Desired, Intent};
 use dhow_proto::model::status::{Failure, Held};
-use dhow_proto::model::{App, BlobDigest, BlobRef, FEATURES, Generation, Unit};
+use dhow_proto::model::{App, BlobDigest, FEATURES, Generation, Unit};
 use tokio::sync::watch;
 
 pub use blobs::{BlobError, Blobs};
+pub use collect::collect_blobs;
 pub use events::{Events, QUEUE};
 pub use io::{Disk, Io};
 pub use record::{Accepted, Failed, Hold};
@@ -338,14 +340,21 @@ impl Ledger {
         Ok(())
     }
 
-    /// Blobs that wanted, settled and attempted intents name: they are kept, others may go.
-    pub fn named_blobs(&self) -> BTreeSet<BlobRef> {
+    /// Removes the blobs that no wanted, settled or attempted intent names; gives how many went.
+    ///
+    /// No intent is accepted meanwhile: one that named a blob which is just going would find it here, and miss it after
+    /// a restart without a controller.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be listed.
+    pub fn collect(&self, blobs: &Blobs) -> std::io::Result<usize> {
         let state = self.lock();
         let intents = state
             .units
             .values()
             .flat_map(|k| [&k.wanted, &k.settled, &k.attempted].into_iter().flatten());
-        intents.flat_map(|a| a.intent.blobs()).collect()
+        blobs.collect(&intents.flat_map(|a| a.intent.blobs()).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

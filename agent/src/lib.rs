@@ -8,6 +8,7 @@ pub mod engine;
 pub mod execute;
 pub mod host;
 pub mod ledger;
+pub mod notify;
 pub mod plan;
 pub mod proxy;
 pub mod session;

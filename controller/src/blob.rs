@@ -14,8 +14,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +31,9 @@ pub const MAX_BLOB_BYTES: u64 = 64 * 1024 * 1024;
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 
 const INCOMING: &str = "incoming";
+
+/// What a damaged blob's file is named by instead.
+const DAMAGED: &str = "damaged";
 
 /// Why a blob was refused or could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,18 @@ pub enum BlobError {
 pub struct Blobs {
     folder: Arc<Path>,
     uploads: Arc<AtomicU64>,
+    /// Held while a file is found old and deleted, and while one is made new: else what somebody was just told is here
+    /// would go.
+    turn: Turn,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Turn(Arc<Mutex<()>>);
+
+impl Turn {
+    fn take(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Blobs {
@@ -87,7 +102,7 @@ impl Blobs {
             Err(error) => return Err(error.into()),
         }
         make_folder(&incoming)?;
-        Ok(Self { folder: folder.into(), uploads: Arc::default() })
+        Ok(Self { folder: folder.into(), uploads: Arc::default(), turn: Turn::default() })
     }
 
     /// Whether the blob is here; does not look at its bytes. One that is counts as new for
@@ -97,8 +112,12 @@ impl Blobs {
     ///
     /// [`BlobError::Io`].
     pub async fn has(&self, digest: BlobDigest) -> Result<bool, BlobError> {
-        let path = self.path(&digest);
-        off_thread(move || touch(&path)).await
+        let (path, turn) = (self.path(&digest), self.turn.clone());
+        off_thread(move || {
+            let _turn = turn.take();
+            touch(&path)
+        })
+        .await
     }
 
     /// Begins an upload. Two uploads of the same blob do not disturb each other.
@@ -109,12 +128,13 @@ impl Blobs {
     pub async fn upload(&self, announced: BlobDigest) -> Result<Upload, BlobError> {
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
         let temporary = self.folder.join(INCOMING).join(number.to_string());
-        let last = self.path(&announced);
+        let (last, turn) = (self.path(&announced), self.turn.clone());
         off_thread(move || {
             let mut options = OpenOptions::new();
             let file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
             let temporary = Temporary(temporary);
-            Ok(Upload { announced, last, temporary, file, hash: Sha256::new(), size: 0 })
+            let hash = Sha256::new();
+            Ok(Upload { announced, last, turn, temporary, file, hash, size: 0 })
         })
         .await
     }
@@ -175,7 +195,7 @@ impl Blobs {
             if BlobDigest::of(&bytes) == digest {
                 return Ok(bytes.into());
             }
-            fs::rename(&path, path.with_extension("damaged"))?;
+            fs::rename(&path, path.with_extension(DAMAGED))?;
             Err(BlobError::Damaged(digest))
         })
         .await
@@ -202,13 +222,14 @@ impl Blobs {
         live: BTreeSet<BlobDigest>,
         grace: Duration,
     ) -> Result<usize, BlobError> {
-        let folder = Arc::clone(&self.folder);
+        let (folder, turn) = (Arc::clone(&self.folder), self.turn.clone());
         off_thread(move || {
             let mut deleted = 0;
             for file in stored(&folder)? {
-                if live.contains(&file.digest) {
+                if file.digest.is_some_and(|digest| live.contains(&digest)) {
                     continue;
                 }
+                let _turn = turn.take();
                 // A file from the future counts as new.
                 let age = file.path.metadata()?.modified()?.elapsed().unwrap_or_default();
                 if age >= grace {
@@ -233,6 +254,7 @@ impl Blobs {
 pub struct Upload {
     announced: BlobDigest,
     last: PathBuf,
+    turn: Turn,
     temporary: Temporary,
     file: File,
     hash: Sha256,
@@ -265,7 +287,7 @@ impl Upload {
     ///
     /// [`BlobError::WrongDigest`] when the bytes are not those announced; [`BlobError::Io`].
     pub async fn finish(self) -> Result<(), BlobError> {
-        let Self { announced, last, temporary, file, hash, size: _ } = self;
+        let Self { announced, last, turn, temporary, file, hash, size: _ } = self;
         off_thread(move || {
             let digest: [u8; 32] = hash.finalize().into();
             if digest != *announced.as_bytes() {
@@ -275,7 +297,12 @@ impl Upload {
             file.sync_all()?;
             let folder = last.parent().unwrap_or(&last);
             make_folder(folder)?;
-            fs::rename(&temporary.0, &last)?;
+            {
+                let _turn = turn.take();
+                // It may have come in slowly: the grace begins when it is here.
+                touch(&temporary.0)?;
+                fs::rename(&temporary.0, &last)?;
+            }
             // The name is durable only with its folder, and that with the folder above.
             sync_folder(folder)?;
             folder.parent().map_or(Ok(()), sync_folder)
@@ -296,11 +323,12 @@ impl Drop for Temporary {
 }
 
 struct Stored {
-    digest: BlobDigest,
+    /// None: set aside as damaged.
+    digest: Option<BlobDigest>,
     path: PathBuf,
 }
 
-/// Every file that is named as a blob.
+/// Every file that is named as a blob, or was.
 fn stored(folder: &Path) -> Result<Vec<Stored>, BlobError> {
     let mut found = Vec::new();
     for first in fs::read_dir(folder)? {
@@ -312,8 +340,13 @@ fn stored(folder: &Path) -> Result<Vec<Stored>, BlobError> {
         for file in fs::read_dir(first.path())? {
             let file = file?;
             let hex = format!("{}{}", prefix.to_string_lossy(), file.file_name().to_string_lossy());
-            if let Ok(digest) = BlobDigest::try_from(hex) {
-                found.push(Stored { digest, path: file.path() });
+            let path = file.path();
+            match BlobDigest::try_from(hex) {
+                Ok(digest) => found.push(Stored { digest: Some(digest), path }),
+                Err(_) if path.extension().is_some_and(|e| e == DAMAGED) => {
+                    found.push(Stored { digest: None, path });
+                }
+                Err(_) => {}
             }
         }
     }
@@ -357,137 +390,4 @@ async fn off_thread<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    fn room() -> (tempfile::TempDir, Blobs) {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&folder.path().join("blobs")).unwrap();
-        (folder, blobs)
-    }
-
-    fn incoming(folder: &tempfile::TempDir) -> usize {
-        fs::read_dir(folder.path().join("blobs/incoming")).unwrap().count()
-    }
-
-    #[tokio::test]
-    async fn what_is_uploaded_in_pieces_is_read_in_pieces() {
-        let (folder, blobs) = room();
-        let bytes: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let digest = BlobDigest::of(&bytes);
-        assert!(!blobs.has(digest).await.unwrap());
-        let mut upload = blobs.upload(digest).await.unwrap();
-        for piece in bytes.chunks(7000) {
-            upload = upload.write(piece.to_vec()).await.unwrap();
-        }
-        assert!(!blobs.has(digest).await.unwrap(), "not before it is finished");
-        upload.finish().await.unwrap();
-        assert!(blobs.has(digest).await.unwrap());
-        assert_eq!(blobs.size(digest).await.unwrap(), 200_000);
-
-        let mut read = Vec::new();
-        loop {
-            let chunk = blobs.read(digest, read.len() as u64, usize::MAX).await.unwrap();
-            assert!(chunk.len() <= MAX_CHUNK_BYTES);
-            if chunk.is_empty() {
-                break;
-            }
-            read.extend_from_slice(&chunk);
-        }
-        assert_eq!(read, bytes);
-        assert_eq!(blobs.load(digest).await.unwrap(), bytes);
-        assert_eq!(incoming(&folder), 0);
-        let mode = blobs.path(&digest).metadata().unwrap().permissions().mode();
-        assert_eq!(mode & 0o077, 0);
-    }
-
-    #[tokio::test]
-    async fn other_bytes_than_announced_are_refused_and_leave_nothing() {
-        let (folder, blobs) = room();
-        let announced = BlobDigest::of(b"this");
-        let upload = blobs.upload(announced).await.unwrap().write("that").await.unwrap();
-        let refused = upload.finish().await;
-        assert!(matches!(refused, Err(BlobError::WrongDigest { found, .. })
-            if found == BlobDigest::of(b"that")));
-        assert!(!blobs.has(announced).await.unwrap());
-        assert_eq!(incoming(&folder), 0);
-    }
-
-    #[tokio::test]
-    async fn an_upload_that_breaks_off_leaves_nothing() {
-        let (folder, blobs) = room();
-        let upload = blobs.upload(BlobDigest::of(b"x")).await.unwrap();
-        drop(upload.write("half").await.unwrap());
-        assert_eq!(incoming(&folder), 0);
-        std::mem::forget(blobs.upload(BlobDigest::of(b"x")).await.unwrap());
-        assert_eq!(incoming(&folder), 1, "as after a crash");
-        Blobs::open(&folder.path().join("blobs")).unwrap();
-        assert_eq!(incoming(&folder), 0);
-    }
-
-    #[tokio::test]
-    async fn a_blob_over_the_limit_is_refused() {
-        let (folder, blobs) = room();
-        let mut upload = blobs.upload(BlobDigest::of(b"x")).await.unwrap();
-        let piece = Bytes::from(vec![0; 16 * 1024 * 1024]);
-        for _ in 0..4 {
-            upload = upload.write(piece.clone()).await.unwrap();
-        }
-        assert!(matches!(upload.write("x").await, Err(BlobError::TooLarge)));
-        assert_eq!(incoming(&folder), 0);
-    }
-
-    #[tokio::test]
-    async fn a_missing_blob_and_an_offset_beyond_the_end_are_said_so() {
-        let (_folder, blobs) = room();
-        let missing = BlobDigest::of(b"missing");
-        assert!(
-            matches!(blobs.read(missing, 0, 1).await, Err(BlobError::Missing(d)) if d == missing)
-        );
-        assert!(matches!(blobs.load(missing).await, Err(BlobError::Missing(_))));
-        let digest = blobs.put("abc").await.unwrap();
-        assert!(blobs.read(digest, 3, 10).await.unwrap().is_empty());
-        let refused = blobs.read(digest, 4, 10).await;
-        assert!(matches!(refused, Err(BlobError::BeyondEnd { offset: 4, size: 3 })));
-    }
-
-    #[tokio::test]
-    async fn a_blob_damaged_on_disk_is_found_and_can_be_uploaded_again() {
-        let (_folder, blobs) = room();
-        let digest = blobs.put("abc").await.unwrap();
-        fs::write(blobs.path(&digest), "abd").unwrap();
-        assert!(matches!(blobs.load(digest).await, Err(BlobError::Damaged(_))));
-        assert!(!blobs.has(digest).await.unwrap());
-        blobs.put("abc").await.unwrap();
-        assert_eq!(blobs.load(digest).await.unwrap(), "abc");
-    }
-
-    #[tokio::test]
-    async fn two_uploads_of_the_same_blob_do_not_disturb_each_other() {
-        let (_folder, blobs) = room();
-        let digest = BlobDigest::of(b"same");
-        let one = blobs.upload(digest).await.unwrap().write("sa").await.unwrap();
-        let two = blobs.upload(digest).await.unwrap().write("same").await.unwrap();
-        two.finish().await.unwrap();
-        one.write("me").await.unwrap().finish().await.unwrap();
-        assert_eq!(blobs.load(digest).await.unwrap(), "same");
-    }
-
-    #[tokio::test]
-    async fn collection_spares_what_is_named_and_what_is_new() {
-        let (_folder, blobs) = room();
-        let live = blobs.put("live").await.unwrap();
-        let dead = blobs.put("dead").await.unwrap();
-        let names = || BTreeSet::from([live]);
-        let hour = Duration::from_secs(3600);
-        assert_eq!(blobs.gc(names(), hour).await.unwrap(), 0);
-        let file = File::options().write(true).open(blobs.path(&dead)).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH).unwrap();
-        assert!(blobs.has(dead).await.unwrap());
-        assert_eq!(blobs.gc(names(), hour).await.unwrap(), 0, "asking for it makes it new");
-        assert_eq!(blobs.gc(names(), Duration::ZERO).await.unwrap(), 1);
-        assert!(blobs.has(live).await.unwrap() && !blobs.has(dead).await.unwrap());
-    }
-}
+mod tests;

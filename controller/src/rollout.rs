@@ -13,6 +13,7 @@ pub mod gate;
 pub mod hooks;
 mod hub;
 pub mod intents;
+mod named;
 mod query;
 pub mod record;
 #[cfg(test)]
@@ -27,7 +28,7 @@ mod tests;
 pub use error::{Locked, RolloutError, StartError};
 pub use fence::{DriveError, OwnerRecord};
 pub use hub::{Attachment, ClientReport};
-pub use query::named_blobs;
+pub use named::named_blobs;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

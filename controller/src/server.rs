@@ -15,6 +15,7 @@ use tonic::service::Routes;
 use crate::blob::{BlobError, Blobs};
 use crate::ca::{Ca, CaError, Revocations, Tokens, WrapError, WrapSecret};
 use crate::clock::Clock;
+use crate::rollout;
 use crate::settings::Settings;
 use crate::store::sqlite::{OpenError, Sqlite};
 use crate::store::{Range, Revision, Store, StoreError};
@@ -244,7 +245,7 @@ fn supervise_housekeeping(supervisor: &mut Supervisor, rooms: &Rooms) {
         while !ends_within(&shutdown, HOUSEKEEPING).await {
             // What is left over today goes next time.
             if let Err(error) = keep_house(&rooms).await {
-                tracing::warn!(%error, "could not clean up the store");
+                tracing::warn!(%error, "could not clean up");
             }
         }
         Ok::<(), Infallible>(())
@@ -260,6 +261,11 @@ async fn keep_house(rooms: &Rooms) -> Result<(), BoxError> {
     let Revision(now) = rooms.store.range(Range::prefix("controller/").limit(1)).await?.revision;
     let oldest = now.saturating_sub(rooms.settings.history_revisions);
     rooms.store.compact(Revision(oldest)).await?;
+    let named = rollout::named_blobs(&*rooms.store, &rooms.blobs).await?;
+    let forgotten = rooms.blobs.gc(named, rooms.settings.blob_grace).await?;
+    if forgotten > 0 {
+        tracing::info!(blobs = forgotten, "deleted blobs that nothing names");
+    }
     Ok(())
 }
 

@@ -89,6 +89,23 @@ fn init_makes_a_private_folder_and_prints_a_token_and_nothing_else_to_stdout() {
 }
 
 #[test]
+fn systemd_hears_once_it_serves() {
+    let place = Place::new();
+    place.init();
+    let socket = place.folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+    let mut command = place.command(&["run", "--listen", "127.0.0.1:0"]);
+    let mut running = command.env("NOTIFY_SOCKET", &socket).spawn().expect("it starts");
+    let mut message = [0; 64];
+    let heard = manager.recv(&mut message);
+    running.kill().expect("killed");
+    running.wait().expect("ended");
+    let length = heard.expect("nothing was told");
+    assert_eq!(String::from_utf8_lossy(&message[..length]).trim(), "READY=1");
+}
+
+#[test]
 fn a_second_init_is_refused_and_changes_nothing() {
     let place = Place::new();
     place.init();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::FlockOperation;
+use sd_notify::NotifyState;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,8 @@ use crate::engine::Engine;
 use crate::engine::docker::Docker;
 use crate::execute::{Worker, WorkerSettings};
 use crate::host::Homes;
-use crate::ledger::{Blobs, Disk, Events, Ledger};
+use crate::ledger::{Blobs, Disk, Events, Ledger, collect_blobs};
+use crate::notify::{Watchdog, tell};
 use crate::session::{Board, Connector, Fetcher, Rooms, SessionSettings, Stored};
 use crate::settings::{Layer, Settings};
 use crate::supervise::Supervisor;
@@ -49,7 +51,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let _alone = alone(&settings.state_dir)?;
     let supervisor = start(&settings, &shutdown)?;
-    notify(sd_notify::NotifyState::Ready);
+    tell(NotifyState::Ready);
     let stop = shutdown.clone();
     let signals = async move {
         tokio::select! {
@@ -58,7 +60,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping");
-        notify(sd_notify::NotifyState::Stopping);
+        tell(NotifyState::Stopping);
         stop.cancel();
         std::future::pending::<()>().await;
     };
@@ -93,7 +95,7 @@ fn start(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Su
     let now = clock.clone();
     let worker = Worker::new(engine.clone(), worker_settings, Arc::new(move || now.now()));
     let board = Board::new();
-    let fetcher = Fetcher::new(blobs);
+    let fetcher = Fetcher::new(blobs.clone());
     let loops = converge::Rooms {
         ledger: ledger.clone(),
         events: events.clone(),
@@ -110,12 +112,14 @@ fn start(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Su
         binary_digest: binary_digest(),
         boot_id: boot_id(Path::new("/proc/sys/kernel/random/boot_id")),
     };
-    let rooms = Rooms { ledger, events, board, clock };
+    let rooms = Rooms { ledger: ledger.clone(), events, board, clock };
     tracing::info!(host.name = %stored.host, home = %settings.home.display(), "agent starts");
     let connector =
         Connector::new(rooms, session, stored, Arc::new(Answers::new(engine)), fetcher)?;
     let mut supervisor = Supervisor::new(shutdown.clone());
-    supervisor.start("converge", |shutdown| converge::run(loops, shutdown));
+    let watchdog = Watchdog::of_the_service();
+    supervisor.start("converge", |shutdown| converge::run(loops, watchdog, shutdown));
+    supervisor.start("blobs", |shutdown| collect_blobs(ledger, blobs, shutdown));
     supervisor.start("session", |shutdown| connector.run(shutdown));
     Ok(supervisor)
 }
@@ -128,13 +132,6 @@ fn binary_digest() -> Vec<u8> {
 
 fn boot_id(path: &Path) -> String {
     std::fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default()
-}
-
-/// Does nothing when systemd did not start us.
-fn notify(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "could not tell systemd");
-    }
 }
 
 /// Crates that print what they send, which may hold secrets, at their lower levels: silent whatever is asked for.

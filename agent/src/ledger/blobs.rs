@@ -66,7 +66,7 @@ impl Blobs {
     /// # Errors
     ///
     /// The directory cannot be listed. A blob that cannot be removed waits for the next time.
-    pub fn collect(&self, keep: &BTreeSet<BlobRef>) -> io::Result<usize> {
+    pub(super) fn collect(&self, keep: &BTreeSet<BlobRef>) -> io::Result<usize> {
         let keep: BTreeSet<String> = keep.iter().map(|b| b.digest.to_string()).collect();
         let mut gone = 0;
         for name in self.io.list(&self.dir)? {

@@ -1,6 +1,7 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use dhow_proto::model::Version;
+use dhow_proto::model::{BlobRef, Version};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::testing::{self, app, role, role_intent};
@@ -180,9 +181,33 @@ fn blobs_that_intents_name_are_kept_and_others_collected() {
     blobs.put(&named, b"{}").unwrap();
     blobs.put(&other, b"other").unwrap();
     assert!(matches!(blobs.put(&other, b"changed"), Err(BlobError::Mismatch(_))));
-    assert_eq!(blobs.collect(&ledger.named_blobs()).unwrap(), 1);
+    assert_eq!(ledger.collect(&blobs).unwrap(), 1);
     assert_eq!(blobs.get(&named).unwrap().as_ref(), b"{}");
     assert!(blobs.get(&other).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn blobs_of_an_intent_that_was_superseded_go_after_a_while() {
+    let room = Room::new();
+    let ledger = Arc::new(room.open());
+    let dir = room.dir.path().join("blobs");
+    let blobs = Arc::new(Blobs::open(&dir, Arc::new(Disk)).unwrap());
+    let [old, new] = [BlobRef::of(b"old"), BlobRef::of(b"new")];
+    ledger.accept(&role_intent("web", 1).template(b"old").bytes()).unwrap();
+    blobs.put(&old, b"old").unwrap();
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(collect_blobs(ledger.clone(), blobs.clone(), shutdown.clone()));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(blobs.get(&old).is_some(), "a wanted intent names it");
+    ledger.accept(&role_intent("web", 2).template(b"new").bytes()).unwrap();
+    blobs.put(&new, b"new").unwrap();
+    ledger.settle(&ledger.known(&role("web")).wanted.unwrap()).unwrap();
+    ledger.accept(&role_intent("web", 3).template(b"new").bytes()).unwrap();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(blobs.get(&old).is_none(), "nothing names it");
+    assert!(blobs.get(&new).is_some());
+    shutdown.cancel();
+    task.await.unwrap();
 }
 
 #[test]

@@ -1,22 +1,22 @@
 //! What people ask of rollouts and apps: read from the store and the fleet's picture, changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dhow_proto::model::intent::Intent;
 use dhow_proto::model::spec::Spec;
-use dhow_proto::model::{App, BlobDigest, Document as _, HostName, Unit};
+use dhow_proto::model::{App, Document as _, HostName, Unit};
 use dhow_proto::wire;
 use dhow_proto::wire::rollout_event::Kind;
 
 use super::book::{read_events, read_header, stages_of, timestamp};
 use super::error::RolloutError;
-use super::fence::{self, DriveError};
+use super::fence::DriveError;
 use super::record::{
     AppRecord, FailurePolicy, Header, HookRun, LockRecord, RolloutId, StageRecord, StageState,
     State, Unsuccess, from_json, key,
 };
 use super::{Rollouts, stages};
-use crate::store::{Range, Store};
+use crate::store::Range;
 
 /// Rollouts listed where no limit is given.
 const LISTED: usize = 20;
@@ -267,31 +267,4 @@ fn concerns(unit: Option<&wire::UnitRef>, app: &App) -> bool {
         Some(unit) => unit.app() == Some(app),
         None => true,
     }
-}
-
-/// Blobs that a wanted, settled or retained intent or a rollout at work names: what may not be forgotten.
-///
-/// # Errors
-///
-/// [`DriveError`]; nothing may be forgotten then.
-pub async fn named_blobs(store: &dyn Store) -> Result<BTreeSet<BlobDigest>, DriveError> {
-    let mut named = BTreeSet::new();
-    for prefix in ["intent/", "settled/", "attempted/"] {
-        for entry in store.read_all(prefix).await?.entries {
-            let intent = Intent::from_bytes(&entry.value)?;
-            named.extend(intent.blobs().into_iter().map(|b| b.digest));
-        }
-    }
-    let running = store.read_all(key::all_running()).await?.entries;
-    let ids = running.iter().filter_map(|e| e.key.as_str()?.strip_prefix("running/"));
-    let keys: Vec<_> = ids
-        .filter_map(|id| RolloutId::try_from(id.to_owned()).ok())
-        .map(|id| key::rollout(&id))
-        .collect();
-    for entry in fence::read(store, &keys).await?.into_iter().flatten() {
-        let header: Header = from_json(&entry)?;
-        named.insert(header.spec.digest);
-        named.extend(header.bundles.map(|b| b.digest));
-    }
-    Ok(named)
 }

@@ -126,6 +126,9 @@ pub struct HostFact {
     pub config: HostName,
     /// Offline at the start with `--skip-offline`: gets its intents once the rollout succeeded.
     pub away: bool,
+    /// The first registry mirror of its Engine; empty where it has none, or is away.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mirror: String,
 }
 
 /// A hook the client offers.

@@ -95,7 +95,12 @@ pub(crate) fn spec(version: &str, roles: &[(&str, &[&str])]) -> Spec {
 pub(crate) fn facts(spec: &Spec) -> Vec<HostFact> {
     spec.app_hosts()
         .into_iter()
-        .map(|h| HostFact { name: h.clone(), config: h.clone(), away: false })
+        .map(|h| HostFact {
+            name: h.clone(),
+            config: h.clone(),
+            away: false,
+            mirror: String::new(),
+        })
         .collect()
 }
 

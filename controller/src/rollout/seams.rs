@@ -24,6 +24,8 @@ pub type Waits<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Watched: Send + Sync + 'static {
     /// Features of the host's agent; none where it has no session.
     fn online(&self, host: &HostName) -> Option<Vec<String>>;
+    /// First registry mirror of the host's Engine; none where it has none or no session.
+    fn mirror(&self, host: &HostName) -> Option<String>;
     /// When the host was last heard of, since this controller started.
     fn last_seen(&self, host: &HostName) -> Option<SystemTime>;
     /// What the host last said of a unit.
@@ -51,6 +53,10 @@ pub trait Watched: Send + Sync + 'static {
 impl Watched for Fleet {
     fn online(&self, host: &HostName) -> Option<Vec<String>> {
         Some(Fleet::online(self, host)?.features)
+    }
+
+    fn mirror(&self, host: &HostName) -> Option<String> {
+        Some(Fleet::online(self, host)?.engine?.registry_mirror).filter(|m| !m.is_empty())
     }
 
     fn last_seen(&self, host: &HostName) -> Option<SystemTime> {

@@ -398,10 +398,17 @@ impl Builder<'_> {
         let hosts = hosts_of(&watched);
         let work = Work::Intents { changes, gate: Gate::All, watched, pins: true };
         self.push(format!("{on_first} on {}", first.config), hosts, work);
-        let others =
-            self.fleet.hosts.iter().skip(1).map(|h| self.app_change(h)).collect::<Vec<_>>();
-        if !others.is_empty() {
-            self.intents("pull", others);
+        // Then one host for each registry mirror that has not seen the image, so that a mirror fetches it once.
+        let mut seen: BTreeSet<&str> = BTreeSet::from(["", &first.mirror]);
+        let rest = self.fleet.hosts.iter().skip(1);
+        let (seeds, others): (Vec<&HostFact>, Vec<&HostFact>) =
+            rest.partition(|h| seen.insert(&h.mirror));
+        let changes = |hosts: &[&HostFact]| hosts.iter().map(|h| self.app_change(h)).collect();
+        let (seeds, others): (Vec<Change>, Vec<Change>) = (changes(&seeds), changes(&others));
+        for (name, changes) in [("pull once for each mirror", seeds), ("pull", others)] {
+            if !changes.is_empty() {
+                self.intents(name, changes);
+            }
         }
     }
 

@@ -43,19 +43,20 @@ impl Rollouts {
             return if same { Ok(ask.id.to_string()) } else { Err(StartError::IdTaken(ask.id)) };
         }
         let spec = self.spec(&ask).await?;
-        let bundles = self.bundles(&ask, &spec).await?;
+        let bundles = self.bundles(&ask).await?;
+        self.keep_blobs(&ask, &spec, &bundles).await?;
         let mut hosts = self.resolve(&ask, &spec).await?;
         check_secrets(&ask, &spec, &bundles, &hosts)?;
         self.wait_for_hosts(&ask, &spec, &mut hosts).await?;
+        for host in &mut hosts {
+            host.mirror = self.inner.rooms.fleet.mirror(&host.name).unwrap_or_default();
+        }
         for host in hosts.iter().filter(|h| !h.away) {
             let held = claim::read(store, &host.name).await?;
             claim::check(&host.name, &held, &claim::wanted(&spec, &host.config))?;
         }
-        for template in spec.roles.iter().flat_map(|r| &r.templates) {
-            self.inner.rooms.blobs.put(template.template.to_bytes()).await?;
-        }
         let id = ask.id.clone();
-        self.store_rollout(user, ask, hosts).await?;
+        self.store_rollout(user, ask, &spec, &bundles, hosts).await?;
         self.spawn(id.clone());
         Ok(id.to_string())
     }
@@ -96,9 +97,6 @@ impl Rollouts {
                 return Err(bad(format!("hosts.{host}"), "is asked for and not in the spec"));
             }
         }
-        for page in spec.error_pages.iter().flatten() {
-            self.has(page.content).await?;
-        }
         Ok(spec)
     }
 
@@ -109,14 +107,28 @@ impl Rollouts {
         }
     }
 
-    async fn bundles(&self, ask: &Ask, spec: &Spec) -> Result<Bundles, StartError> {
+    async fn bundles(&self, ask: &Ask) -> Result<Bundles, StartError> {
         let Some(blob) = ask.bundles else { return Ok(Bundles::default()) };
-        let bundles = Bundles::from_bytes(&self.load(blob).await?)?;
-        for ciphertext in bundles.ciphertexts() {
-            self.has(ciphertext).await?;
+        Ok(Bundles::from_bytes(&self.load(blob).await?)?)
+    }
+
+    /// Makes sure that everything the rollout's intents will name is here, and new to the collection of blobs: until the
+    /// rollout is stored nothing names it.
+    async fn keep_blobs(
+        &self,
+        ask: &Ask,
+        spec: &Spec,
+        bundles: &Bundles,
+    ) -> Result<(), StartError> {
+        let pages = spec.error_pages.iter().flatten().map(|page| page.content);
+        let named = [ask.spec].into_iter().chain(ask.bundles).chain(bundles.ciphertexts());
+        for blob in named.chain(pages) {
+            self.has(blob).await?;
         }
-        tracing::debug!(app = %spec.app, "sealed bundles are here");
-        Ok(bundles)
+        for template in spec.roles.iter().flat_map(|r| &r.templates) {
+            self.inner.rooms.blobs.put(template.template.to_bytes()).await?;
+        }
+        Ok(())
     }
 
     /// Config spellings to enrolled hosts; only hosts that run one of the roles are in effect.
@@ -135,7 +147,12 @@ impl Rollouts {
                         return Err(StartError::SameHost { first, second, host: record.name });
                     }
                     let config = config.clone();
-                    found.push(HostFact { name: record.name, config, away: false });
+                    found.push(HostFact {
+                        name: record.name,
+                        config,
+                        away: false,
+                        mirror: String::new(),
+                    });
                 }
             }
         }

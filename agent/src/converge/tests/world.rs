@@ -19,6 +19,7 @@ use crate::converge::{self, Rooms};
 use crate::engine::fake::FakeEngine;
 use crate::execute::tests::world::{Role, World};
 use crate::ledger::{Disk, Events, Ledger};
+use crate::notify::Watchdog;
 use crate::session::{BlobSource, Board, FetchError};
 use crate::testing::PATIENCE;
 
@@ -99,7 +100,7 @@ impl Agent {
             clock,
         };
         let shutdown = CancellationToken::new();
-        let task = Some(tokio::spawn(converge::run(rooms, shutdown.clone())));
+        let task = Some(tokio::spawn(converge::run(rooms, Watchdog::none(), shutdown.clone())));
         Self { world, ledger, events, board, host_key, source, dir, shutdown, task }
     }
 

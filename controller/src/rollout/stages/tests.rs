@@ -53,6 +53,29 @@ fn a_deploy_locks_and_pulls_first_and_boots_other_roles_behind_the_barrier() {
 }
 
 #[test]
+fn one_host_for_each_registry_mirror_pulls_before_the_others() {
+    let spec = spec("v2", &[("web", &["h1", "h2", "h3", "h4", "h5", "h6"])]);
+    let mut asked = Asked::all(&spec, Operation::Deploy);
+    // h5 has none: it asks the registry itself.
+    for (host, mirror) in [(0, "a"), (1, "b"), (2, "a"), (3, "b"), (5, "c")] {
+        asked.hosts[host].mirror = format!("https://{mirror}.example/");
+    }
+    let stages = stages(&spec, &asked.plan());
+    let text: Vec<String> = stages.iter().take(3).map(ToString::to_string).collect();
+    expect![[r#"
+        lock, pull on h1 (all of 1, pins the digest)
+          h1: app shop staged+locked
+        pull once for each mirror (all of 2)
+          h2: app shop staged
+          h6: app shop staged
+        pull (all of 3)
+          h3: app shop staged
+          h4: app shop staged
+          h5: app shop staged"#]]
+    .assert_eq(&text.join("\n"));
+}
+
+#[test]
 fn groups_share_one_barrier_and_pause_after_each() {
     let mut spec = spec("v2", &[("web", &["h1", "h2"]), ("job", &["h2", "h3"])]);
     spec.boot.limit = Some(BootLimit::Percent(70));

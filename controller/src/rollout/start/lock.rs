@@ -13,6 +13,7 @@ use crate::rollout::record::{
     AppRecord, FORMAT, Facts, Header, HostFact, Joined, KamalLockRecord, LockRecord, RolloutId,
     State, from_json, key, to_json,
 };
+use crate::rollout::secrets::Bundles;
 use crate::rollout::stages::{Content, Work};
 use crate::store::{Compare, Op, StoreError, Txn};
 use dhow_proto::model::Document as _;
@@ -32,12 +33,16 @@ impl Rollouts {
         &self,
         user: &str,
         ask: Ask,
+        spec: &Spec,
+        bundles: &Bundles,
         hosts: Vec<HostFact>,
     ) -> Result<(), StartError> {
         let begun = Instant::now();
         let mut header = self.header(user, ask.clone(), hosts);
         header.joined = self.joined(&ask).await?;
         loop {
+            // Hosts and locks are waited for at length: the blobs must not have been collected meanwhile.
+            self.keep_blobs(&ask, spec, bundles).await?;
             let lock = match self.try_store(&mut header).await? {
                 Ok(()) => return Ok(()),
                 Err(Blocked::Raced) => continue,

@@ -353,6 +353,10 @@ impl Watched for Fleet {
         Some(["proxy", "app", "role"].map(str::to_owned).to_vec())
     }
 
+    fn mirror(&self, _host: &HostName) -> Option<String> {
+        None
+    }
+
     fn last_seen(&self, name: &HostName) -> Option<SystemTime> {
         self.model().hosts.get(name)?.last_seen
     }

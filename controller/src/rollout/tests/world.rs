@@ -147,7 +147,7 @@ pub(super) struct World {
     pub(super) store: Arc<Mortal>,
     pub(super) fleet: Arc<Fleet>,
     inner: Arc<Memory>,
-    blobs: Blobs,
+    pub(super) blobs: Blobs,
     clock: Arc<dyn Clock>,
     started: AtomicUsize,
     _folder: tempfile::TempDir,
