@@ -44,7 +44,7 @@ lint: ## check the lints, warnings are errors
 check: fmt lint ## the quick half of `test`
 
 unit: ## run all tests that need neither root nor Docker
-	INSTA_UPDATE=no cargo nextest run --workspace --no-tests=pass -E 'not binary(conformance)'
+	INSTA_UPDATE=no cargo nextest run --workspace --no-tests=pass -E 'not binary(conformance) and not test(/::real::/)'
 	cargo test --workspace --doc --quiet
 
 programs: ## build everything the tests run
@@ -62,6 +62,7 @@ conformance: programs ## hold the kamal-proxy stand-in (or DHOW_PROXY_IMAGE) to 
 test-fleet: export DHOW_BIN_DIR ?= $(PROGRAMS)
 test-fleet: programs ## run the tests on real Docker hosts; FILTER=WORD for some of them
 	$(AS_ROOT) cargo test --workspace --test fleet -- $(FILTER)
+	$(if $(FILTER),,$(AS_ROOT) cargo test --workspace --lib -- ::real::)
 
 deny: ## check licenses, banned crates and sources of all dependencies
 	cargo deny --offline check bans licenses sources

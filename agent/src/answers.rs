@@ -143,8 +143,8 @@ impl Answers {
                     repository: repo.to_owned(),
                     tag: tag.to_owned(),
                     digest: digest.to_owned(),
-                    size: 0,
-                    created_at: None,
+                    size: image.size,
+                    created_at: image.created_at.map(Into::into),
                 });
             }
         }

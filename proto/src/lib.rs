@@ -3,4 +3,5 @@
 pub mod dial;
 pub mod model;
 pub mod seal;
+pub mod token;
 pub mod wire;

@@ -15,6 +15,7 @@ pub mod load;
 pub mod project;
 pub mod snapshot;
 pub mod suite;
+pub mod tap;
 
 pub use fleet::{Agent, Controller, Fleet, FleetOptions, Host, Hub};
 pub use project::{Project, ProjectSpec};

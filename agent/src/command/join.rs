@@ -1,19 +1,14 @@
 //! `dhow-agent join`: a one-time token becomes this host's identity.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
 use dhow_proto::dial::Address;
 use dhow_proto::model::HostName;
-use zeroize::Zeroizing;
+use dhow_proto::token;
 
 use super::Common;
 use crate::session::{Join, Token, join};
 use crate::settings::Layer;
-
-/// Longest token that is read.
-const MAX_TOKEN: u64 = 4096;
 
 /// Options of join. The token itself is never an argument: arguments are visible to every process.
 #[derive(Debug, clap::Args)]
@@ -41,7 +36,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let aliases =
         args.alias.iter().map(|a| HostName::try_from(a.as_str())).collect::<Result<Vec<_>, _>>()?;
     let host = HostName::try_from(args.name.as_str())?;
-    let token = read_token(args.token_file.as_deref())?;
+    let token = token::read(args.token_file.as_deref(), std::env::var(token::VARIABLE).ok())?;
     let request = Join { controllers, token: Token::new(&token), host: host.clone(), aliases };
     join(&request, &settings.state_dir).await?;
     println!(
@@ -49,28 +44,4 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         settings.state_dir.display()
     );
     Ok(())
-}
-
-fn read_token(file: Option<&std::path::Path>) -> anyhow::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    match file {
-        Some(path) if path.as_os_str() == "-" => {
-            std::io::stdin()
-                .take(MAX_TOKEN)
-                .read_to_string(&mut text)
-                .context("reading the token from standard input")?;
-        }
-        Some(path) => {
-            let file = std::fs::File::open(path)
-                .with_context(|| format!("reading the token from {}", path.display()))?;
-            file.take(MAX_TOKEN)
-                .read_to_string(&mut text)
-                .with_context(|| format!("reading {}", path.display()))?;
-        }
-        None => match std::env::var("DHOW_TOKEN") {
-            Ok(token) => *text = token,
-            Err(_) => bail!("no token: give --token-file FILE (or `-`), or set DHOW_TOKEN"),
-        },
-    }
-    Ok(text)
 }

@@ -82,7 +82,9 @@ async fn images(engine: &dyn Engine, names: &Names) {
     let label = format!("service={}", names.prefix);
     for filter in [ImageFilter::Label(&label), ImageFilter::Repository(&names.repository)] {
         let images = engine.images(filter).await.unwrap();
-        let tags = &images.iter().find(|i| i.id == well.id).unwrap().tags;
+        let listed = images.iter().find(|i| i.id == well.id).unwrap();
+        assert!(listed.size > 0 && listed.size == well.size, "{} and {}", listed.size, well.size);
+        let tags = &listed.tags;
         assert!(tags.contains(&other.to_string()) && tags.contains(&names.image("well")));
     }
     for _ in 0..2 {

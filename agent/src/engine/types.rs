@@ -44,6 +44,10 @@ pub struct ImageView {
     pub digests: Vec<String>,
     /// Labels of its configuration.
     pub labels: BTreeMap<String, String>,
+    /// Bytes of its layers on this host's disk, those shared with other images included.
+    pub size: u64,
+    /// When it was built, where that is known.
+    pub created_at: Option<SystemTime>,
 }
 
 impl ImageView {

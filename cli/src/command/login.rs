@@ -1,21 +1,17 @@
 //! `dhow login`: a one-time token becomes a certificate for this machine's user.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use dhow_proto::dial::{Address, Dialer, token_pin};
-use dhow_proto::wire;
 use dhow_proto::wire::enrolment_service_client::EnrolmentServiceClient;
+use dhow_proto::{token, wire};
 use zeroize::Zeroizing;
 
 use super::{Globals, Outcome};
 use crate::client::Client;
 use crate::home::{Home, Login, certificate_pem};
 use crate::output::progress::print_line;
-
-/// Longest token that is read.
-const MAX_TOKEN: u64 = 4096;
 
 /// Options of login. The token itself is never an argument: arguments are visible to every process.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,7 +30,7 @@ pub struct Args {
 ///
 /// No token, no controller, or the token was refused.
 pub async fn run(globals: &Globals, args: &Args) -> anyhow::Result<Outcome> {
-    let token = read_token(args)?;
+    let token = token::read(args.token_file.as_deref(), std::env::var(token::VARIABLE).ok())?;
     let address: Address = args.controller.parse()?;
     let home = Home::find(|name| std::env::var(name).ok())?;
     let dialer = Dialer::pinned(token_pin(&token).context("this is no login token")?)?;
@@ -74,30 +70,4 @@ fn refused(status: tonic::Status) -> anyhow::Error {
         tonic::Code::Unauthenticated => anyhow::anyhow!("{}; get a new token", status.message()),
         _ => Client::explain(status),
     }
-}
-
-fn read_token(args: &Args) -> anyhow::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    match &args.token_file {
-        Some(path) if path.as_os_str() == "-" => {
-            std::io::stdin()
-                .take(MAX_TOKEN)
-                .read_to_string(&mut text)
-                .context("reading the token from standard input")?;
-        }
-        Some(path) => {
-            let file = std::fs::File::open(path)
-                .with_context(|| format!("reading the token from {}", path.display()))?;
-            file.take(MAX_TOKEN)
-                .read_to_string(&mut text)
-                .with_context(|| format!("reading {}", path.display()))?;
-        }
-        None => match std::env::var("DHOW_TOKEN") {
-            Ok(token) => *text = token,
-            Err(_) => bail!("no token: give --token-file FILE (or `-`), or set DHOW_TOKEN"),
-        },
-    }
-    // Tools print explanations around it; a token is one word of the last line.
-    let token = text.split_whitespace().last().map(str::to_owned).map(Zeroizing::new);
-    token.context("the token is empty")
 }

@@ -45,7 +45,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 
 fn build(name: &str) -> Result<PathBuf> {
     let package = match name {
-        "dhow-load" | "dhow-fleet" | "dhow-bench" | "dhow-demo" => "dhow-tests",
+        "dhow-load" | "dhow-fleet" | "dhow-bench" | "dhow-demo" | "dhow-tap" => "dhow-tests",
         other => other,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

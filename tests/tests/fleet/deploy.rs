@@ -198,6 +198,13 @@ pub(crate) fn every_reading_command_answers(shared: &mut Shared) -> Result<()> {
                 .with_context(|| format!("`dhow {}` prints {line}", json.join(" ")))?;
         }
     }
+    for line in ask(&["app", "images", "--json"])?.lines() {
+        let sizes: Vec<&str> = line.split("\"size\":").skip(1).collect();
+        ensure!(
+            !sizes.is_empty() && sizes.iter().all(|rest| !rest.starts_with('0')),
+            "images without size: {line}"
+        );
+    }
     let rollouts: serde_json::Value = serde_json::from_str(&ask(&["rollout", "list", "--json"])?)?;
     let id = rollouts[0]["id"].as_str().context("a rollout has an id")?.to_owned();
     let shown = ask(&["rollout", "show", &id[..6]])?;

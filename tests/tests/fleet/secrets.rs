@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use dhow_tests::fleet::{Agent, Host};
 use dhow_tests::suite::Shared;
+use dhow_tests::tap::Tap;
 use dhow_tests::{Fleet, FleetOptions, ProjectSpec};
 use regex::bytes::Regex;
 
@@ -143,8 +144,24 @@ pub(crate) fn canaries_are_found_only_where_secrets_belong(_: &mut Shared) -> Re
         Canary::new("the join token", &read(&join_token)?)?,
     ];
 
-    let mut command =
-        stage.controller.cli_start("admin", project.dir(), &["deploy", "-P", "--version", "v1"])?;
+    // From here on both speak to the controller through a tap; tokens went before, in the only messages that may hold them.
+    let upstream = stage.controller.address();
+    let agent = Agent::of(host);
+    agent.stop()?;
+    let taps = [
+        Tap::start(&fleet, "agent", 7501, &upstream, &agent.state_dir().join("identity.json"))?,
+        Tap::start(
+            &fleet,
+            "cli",
+            7502,
+            &upstream,
+            &controller_dir.join("client-admin/dhow/login.json"),
+        )?,
+    ];
+    agent.run()?;
+
+    let deploy = ["deploy", "-P", "--version", "v1", "--wait", "30"];
+    let mut command = stage.controller.cli_start("admin", project.dir(), &deploy)?;
     let mut seen = BTreeSet::new();
     while command.ended()?.is_none() {
         arguments(&mut seen)?;
@@ -169,6 +186,13 @@ pub(crate) fn canaries_are_found_only_where_secrets_belong(_: &mut Shared) -> Re
     let shown = stage.dhow(project.dir(), &["rollout", "show", id, "--json"])?.ok()?;
     places.push(("dhow rollout show".to_owned(), shown.text().into_bytes()));
     places.push(("docker inspect".to_owned(), containers(host)?.into_bytes()));
+
+    for tap in &taps {
+        let heard = tap.heard()?;
+        let control = Canary::new("control", "canary-web-v1")?;
+        ensure!(heard.iter().any(|(_, data)| control.is_in(data)), "a tap heard nothing: {tap:?}");
+        places.extend(heard);
+    }
 
     let env_file = host.home().join(".kamal/apps/canary/env/roles/web.env");
     let mode = fs::metadata(&env_file).context("look at the env file")?;

@@ -1,7 +1,7 @@
 //! bollard's models as our own types. PURE but for reading a stream.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -95,7 +95,13 @@ pub(super) fn image(image: models::ImageInspect) -> ImageView {
         tags: named(image.repo_tags.unwrap_or_default()),
         digests: named(image.repo_digests.unwrap_or_default()),
         labels: sorted(image.config.and_then(|c| c.labels)),
+        size: size(image.size.unwrap_or_default()),
+        created_at: image.created.as_deref().and_then(|text| time(Some(text))),
     }
+}
+
+fn size(bytes: i64) -> u64 {
+    u64::try_from(bytes).unwrap_or_default()
 }
 
 pub(super) fn listed_image(image: models::ImageSummary) -> ImageView {
@@ -104,6 +110,10 @@ pub(super) fn listed_image(image: models::ImageSummary) -> ImageView {
         tags: named(image.repo_tags),
         digests: named(image.repo_digests),
         labels: image.labels.into_iter().collect(),
+        size: size(image.size),
+        created_at: u64::try_from(image.created)
+            .ok()
+            .map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s)),
     }
 }
 

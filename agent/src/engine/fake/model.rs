@@ -60,6 +60,8 @@ impl FakeImage {
                 tags: vec![reference.to_owned()],
                 digests: vec![format!("{repository}@{}", digest("digest"))],
                 labels: labels.into_iter().collect(),
+                size: 1_000_000 + content.len() as u64,
+                created_at: None,
             },
             ..Self::default()
         }

@@ -1,12 +1,12 @@
-//! The same plans on the machine's own Engine, with the stand-in for kamal-proxy.
+//! The same plans on a real Engine, with the stand-in for kamal-proxy.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 
 use dhow_proto::model::intent::Absent;
 use dhow_proto::wire::FailureKind;
 use dhow_test_images::{AppImage, Behaviour, app_archive, proxy_image};
+use dhow_tests::{Fleet, FleetOptions};
 
 use super::world::{
     REPOSITORY, Role, absent, app, app_intent, app_wanted, latest, proxy_published, prune,
@@ -19,52 +19,35 @@ use crate::plan::{Plan, Step, Wanted, plan};
 
 struct Host {
     worker: Worker,
+    fleet: Fleet,
     _directory: tempfile::TempDir,
 }
 
-fn docker(args: &[&str]) -> String {
-    let output = Command::new("docker").args(args).output().expect("needs the docker command");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let try_docker = |args: &[&str]| {
-            let output = Command::new("docker").args(args).output();
-            output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
-        };
-        let shop = try_docker(&["ps", "-aq", "--filter", "label=service=shop"]);
-        for id in shop.split_whitespace().chain(["kamal-proxy"]) {
-            try_docker(&["rm", "-fv", id]);
-        }
-        for tag in ["v1", "v2", "bad", "crash", "latest"] {
-            try_docker(&["rmi", "-f", &format!("{REPOSITORY}:{tag}")]);
-        }
-        try_docker(&["rmi", "-f", dhow_test_images::PROXY_REFERENCE]);
-        try_docker(&["volume", "rm", "kamal-proxy-config"]);
-        try_docker(&["network", "rm", "kamal"]);
-    }
-}
-
 impl Host {
+    /// A host of its own: the machine's may have a kamal-proxy that somebody needs.
     fn new() -> Self {
-        let there = docker(&["ps", "-aq", "--filter", "name=^kamal-proxy$"]);
-        assert!(there.trim().is_empty(), "this machine has a kamal-proxy: not touched");
+        let fleet = Fleet::start_with(FleetOptions::hosts(1)).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let home = directory.path().join("home");
         let settings = WorkerSettings {
-            homes: Homes { base: home, passwd: PathBuf::from("/etc/passwd") },
+            homes: Homes {
+                base: directory.path().join("home"),
+                passwd: PathBuf::from("/etc/passwd"),
+            },
             memory: directory.path().join("memory"),
         };
-        let engine = Arc::new(Docker::connect(None).unwrap());
+        let socket = format!("unix://{}", fleet.host(1).docker_socket().display());
+        let engine = Arc::new(Docker::connect(Some(&socket)).unwrap());
         let clock = || {
             let now = jiff::Timestamp::now().as_nanosecond();
             let now = std::time::Duration::from_nanos(u64::try_from(now).unwrap());
             std::time::SystemTime::UNIX_EPOCH + now
         };
         let worker = Worker::new(engine, settings, Arc::new(clock));
-        Self { worker, _directory: directory }
+        Self { worker, fleet, _directory: directory }
+    }
+
+    fn docker(&self, args: &[&str]) -> String {
+        self.fleet.host(1).docker(args).unwrap().ok().unwrap().stdout
     }
 
     async fn converge(&self, wanted: &Wanted) -> Result<String, String> {
@@ -95,7 +78,8 @@ impl Host {
     }
 
     fn running(&self) -> Vec<String> {
-        let names = docker(&["ps", "--format", "{{.Names}}", "--filter", "label=service=shop"]);
+        let names =
+            self.docker(&["ps", "--format", "{{.Names}}", "--filter", "label=service=shop"]);
         let mut names: Vec<String> = names.lines().map(str::to_owned).collect();
         names.sort();
         names
@@ -104,10 +88,9 @@ impl Host {
 
 /// Deploys, deploys anew, fails, rolls back, prunes, reboots the proxy and removes, on real containers.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes the machine's kamal-proxy, network and volume: run it where there are none"]
 async fn a_life_of_an_app_on_a_real_engine() {
     let host = Host::new();
-    docker(&["load", "-i", proxy_image().unwrap().to_str().unwrap()]);
+    host.fleet.host(1).load(&proxy_image().unwrap()).unwrap();
     let image = |tag: &str| AppImage::new(format!("{REPOSITORY}:{tag}"), tag).service("shop");
     let images = app_archive(&[
         image("v1"),
@@ -115,7 +98,7 @@ async fn a_life_of_an_app_on_a_real_engine() {
         image("bad").behaving(Behaviour::Unhealthy),
         image("crash").behaving(Behaviour::CrashAtStart),
     ]);
-    docker(&["load", "-i", images.unwrap().to_str().unwrap()]);
+    host.fleet.host(1).load(&images.unwrap()).unwrap();
 
     host.converge(&proxy_published(0, false)).await.unwrap();
     let web = |version: &str| {
@@ -169,7 +152,7 @@ async fn a_life_of_an_app_on_a_real_engine() {
     let settled = web("v1").boot(2).wanted().settled();
     assert_eq!(host.converge(&settled).await.unwrap(), "");
     // Removed by hand, it comes back.
-    docker(&["rm", "-f", "shop-web-v1"]);
+    host.docker(&["rm", "-f", "shop-web-v1"]);
     assert!(host.converge(&settled).await.unwrap().contains("route shop-web to shop-web-v1:80"));
 
     for role in ["web", "job"] {
@@ -180,4 +163,5 @@ async fn a_life_of_an_app_on_a_real_engine() {
     host.converge(&absent(dhow_proto::model::Unit::Proxy, Absent::Remove)).await.unwrap();
     assert!(host.running().is_empty());
     assert!(host.worker.engine().container("kamal-proxy").await.unwrap().is_none());
+    host.fleet.down().unwrap();
 }
