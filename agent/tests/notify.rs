@@ -23,18 +23,18 @@ impl Drop for Running {
 
 /// A host that has joined a controller which is away.
 fn joined(state_dir: &std::path::Path) {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["h1".to_owned()]).unwrap();
-    let certificate = certificate.self_signed(&key).unwrap().der().to_vec();
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(vec!["h1".to_owned()]).expect("a name");
+    let certificate = certificate.self_signed(&key).expect("a certificate").der().to_vec();
     let stored = Stored {
-        host: "h1".parse().unwrap(),
-        controllers: vec!["127.0.0.1:9".parse().unwrap()],
+        host: "h1".parse().expect("a name"),
+        controllers: vec!["127.0.0.1:9".parse().expect("an address")],
         certificate_der: certificate.clone(),
         key_der: key.serialize_der().into(),
         ca_set: vec![certificate],
-        host_key: Arc::new(HostKey::generate().unwrap()),
+        host_key: Arc::new(HostKey::generate().expect("a key")),
     };
-    stored.save(state_dir).unwrap();
+    stored.save(state_dir).expect("written");
 }
 
 #[test]
