@@ -10,6 +10,7 @@
 mod blobs;
 mod collect;
 mod events;
+pub mod fake;
 mod file;
 mod io;
 mod record;

@@ -76,6 +76,16 @@ pub struct Blobs {
     /// Held while a file is found old and deleted, and while one is made new: else what somebody was just told is here
     /// would go.
     turn: Turn,
+    place: Place,
+}
+
+/// Where file work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On threads that may block.
+    BlockingThread,
+    /// On the caller's: for simulated time, which a thread outside of it would not keep to.
+    Caller,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -94,6 +104,15 @@ impl Blobs {
     ///
     /// [`BlobError::Io`].
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
+        Self::open_working(folder, Place::BlockingThread)
+    }
+
+    /// As [`open`](Self::open), with a say in where the file work is done.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Io`].
+    pub fn open_working(folder: &Path, place: Place) -> Result<Self, BlobError> {
         let incoming = folder.join(INCOMING);
         make_folder(folder)?;
         match fs::remove_dir_all(&incoming) {
@@ -102,7 +121,7 @@ impl Blobs {
             Err(error) => return Err(error.into()),
         }
         make_folder(&incoming)?;
-        Ok(Self { folder: folder.into(), uploads: Arc::default(), turn: Turn::default() })
+        Ok(Self { folder: folder.into(), uploads: Arc::default(), turn: Turn::default(), place })
     }
 
     /// Whether the blob is here; does not look at its bytes. One that is counts as new for
@@ -113,7 +132,7 @@ impl Blobs {
     /// [`BlobError::Io`].
     pub async fn has(&self, digest: BlobDigest) -> Result<bool, BlobError> {
         let (path, turn) = (self.path(&digest), self.turn.clone());
-        off_thread(move || {
+        off_thread(self.place, move || {
             let _turn = turn.take();
             touch(&path)
         })
@@ -128,13 +147,13 @@ impl Blobs {
     pub async fn upload(&self, announced: BlobDigest) -> Result<Upload, BlobError> {
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
         let temporary = self.folder.join(INCOMING).join(number.to_string());
-        let (last, turn) = (self.path(&announced), self.turn.clone());
-        off_thread(move || {
+        let (last, turn, place) = (self.path(&announced), self.turn.clone(), self.place);
+        off_thread(place, move || {
             let mut options = OpenOptions::new();
             let file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
             let temporary = Temporary(temporary);
             let hash = Sha256::new();
-            Ok(Upload { announced, last, turn, temporary, file, hash, size: 0 })
+            Ok(Upload { announced, last, turn, temporary, file, hash, size: 0, place })
         })
         .await
     }
@@ -166,7 +185,7 @@ impl Blobs {
         max: usize,
     ) -> Result<Bytes, BlobError> {
         let path = self.path(&digest);
-        off_thread(move || {
+        off_thread(self.place, move || {
             let mut file = open_blob(&path, digest)?;
             let size = file.metadata()?.len();
             if offset > size {
@@ -188,7 +207,7 @@ impl Blobs {
     /// upload cures it.
     pub async fn load(&self, digest: BlobDigest) -> Result<Bytes, BlobError> {
         let path = self.path(&digest);
-        off_thread(move || {
+        off_thread(self.place, move || {
             let mut bytes = Vec::new();
             // A file grown beyond the limit is damaged whatever is in it.
             open_blob(&path, digest)?.take(MAX_BLOB_BYTES + 1).read_to_end(&mut bytes)?;
@@ -208,7 +227,7 @@ impl Blobs {
     /// [`BlobError::Missing`].
     pub async fn size(&self, digest: BlobDigest) -> Result<u64, BlobError> {
         let path = self.path(&digest);
-        off_thread(move || Ok(open_blob(&path, digest)?.metadata()?.len())).await
+        off_thread(self.place, move || Ok(open_blob(&path, digest)?.metadata()?.len())).await
     }
 
     /// Deletes blobs that are not in `live` and were not uploaded within `grace`, the time between
@@ -223,7 +242,7 @@ impl Blobs {
         grace: Duration,
     ) -> Result<usize, BlobError> {
         let (folder, turn) = (Arc::clone(&self.folder), self.turn.clone());
-        off_thread(move || {
+        off_thread(self.place, move || {
             let mut deleted = 0;
             for file in stored(&folder)? {
                 if file.digest.is_some_and(|digest| live.contains(&digest)) {
@@ -259,6 +278,7 @@ pub struct Upload {
     file: File,
     hash: Sha256,
     size: u64,
+    place: Place,
 }
 
 impl Upload {
@@ -273,7 +293,7 @@ impl Upload {
         if self.size > MAX_BLOB_BYTES {
             return Err(BlobError::TooLarge);
         }
-        off_thread(move || {
+        off_thread(self.place, move || {
             self.hash.update(&piece);
             self.file.write_all(&piece)?;
             Ok(self)
@@ -287,8 +307,8 @@ impl Upload {
     ///
     /// [`BlobError::WrongDigest`] when the bytes are not those announced; [`BlobError::Io`].
     pub async fn finish(self) -> Result<(), BlobError> {
-        let Self { announced, last, turn, temporary, file, hash, size: _ } = self;
-        off_thread(move || {
+        let Self { announced, last, turn, temporary, file, hash, size: _, place } = self;
+        off_thread(place, move || {
             let digest: [u8; 32] = hash.finalize().into();
             if digest != *announced.as_bytes() {
                 let found = BlobDigest::try_from(&digest[..]).unwrap_or(announced);
@@ -381,8 +401,12 @@ fn sync_folder(folder: &Path) -> Result<(), BlobError> {
 
 /// Runs file work where it may block.
 async fn off_thread<T: Send + 'static>(
+    place: Place,
     work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
 ) -> Result<T, BlobError> {
+    if place == Place::Caller {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(failed) => Err(BlobError::Io(io::Error::other(failed))),

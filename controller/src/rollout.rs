@@ -330,6 +330,8 @@ struct Leaves {
 
 impl Drop for Leaves {
     fn drop(&mut self) {
-        self.rollouts.hubs().remove(&self.id);
+        if let Some(hub) = self.rollouts.hubs().remove(&self.id) {
+            hub.abandon();
+        }
     }
 }

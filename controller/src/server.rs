@@ -135,7 +135,7 @@ pub async fn start(
     let ca = open_authority(&settings, &store, &clock).await?;
     let names = server_names(&settings, &*store).await?;
     let revocations = Arc::new(Revocations::load(Arc::clone(&store)).await?);
-    let tls = Arc::new(Tls::new(&ca, &names, Arc::clone(&revocations))?);
+    let tls = Arc::new(Tls::new(&ca, &names, Arc::clone(&revocations), Arc::clone(&clock))?);
     let listen = settings.listen;
     let listener = Listener::bind(listen, Arc::clone(&tls))
         .and_then(|listener| Ok((listener.local_addr()?, listener)));

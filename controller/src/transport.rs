@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tonic::transport::Server;
 
-pub use accept::Listener;
+pub use accept::{Acceptor, Listener};
 pub use limit::raise_open_files;
 pub use stream::{Connection, Incoming, Stream};
 pub use tls::{Tls, TlsError, crypto_provider};

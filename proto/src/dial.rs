@@ -10,6 +10,7 @@
 use std::fmt;
 use std::future::Ready;
 use std::io;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
@@ -21,11 +22,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -194,12 +197,49 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// A connection before TLS.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Socket for T {}
+
+/// What opening a connection gives.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Socket>>> + Send + 'a>>;
+
+/// What is outside of a program: the network, and the time that certificates are held to.
+pub trait Outside: fmt::Debug + Send + Sync + 'static {
+    /// Opens a connection to a host (name or IP address) and port.
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a>;
+
+    /// The time of day.
+    fn time(&self) -> Arc<dyn TimeProvider>;
+}
+
+/// The machine's network and clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine;
+
+impl Outside for Machine {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
+        Box::pin(async move {
+            let tcp = TcpStream::connect((host, port)).await?;
+            // Small messages are to leave at once.
+            tcp.set_nodelay(true)?;
+            Ok(Box::new(tcp) as Box<dyn Socket>)
+        })
+    }
+
+    fn time(&self) -> Arc<dyn TimeProvider> {
+        Arc::new(DefaultTimeProvider)
+    }
+}
+
 /// Connects with an identity that may be replaced at any time; the next connection uses the new one.
 ///
 /// Cheap to share behind an `Arc`.
 pub struct Dialer {
     // Never held across an await; swapped whole.
     config: RwLock<Arc<ClientConfig>>,
+    outside: Arc<dyn Outside>,
 }
 
 impl Dialer {
@@ -209,7 +249,21 @@ impl Dialer {
     ///
     /// [`DialError::Identity`] where the key does not fit the certificate or the CA set is empty or malformed.
     pub fn enrolled(identity: &Identity, ca_set: &[Vec<u8>]) -> Result<Self, DialError> {
-        Ok(Self { config: RwLock::new(enrolled(identity, ca_set)?) })
+        Self::enrolled_in(Arc::new(Machine), identity, ca_set)
+    }
+
+    /// The same with another network and clock than the machine's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::enrolled`].
+    pub fn enrolled_in(
+        outside: Arc<dyn Outside>,
+        identity: &Identity,
+        ca_set: &[Vec<u8>],
+    ) -> Result<Self, DialError> {
+        let config = enrolled(&*outside, identity, ca_set)?;
+        Ok(Self { config: RwLock::new(config), outside })
     }
 
     /// For joining and logging in: shows no certificate, accepts a controller whose chain ends in a CA with this SHA-256
@@ -219,15 +273,16 @@ impl Dialer {
     ///
     /// [`DialError::Identity`], in theory.
     pub fn pinned(spki_sha256: [u8; 32]) -> Result<Self, DialError> {
+        let outside = Arc::new(Machine);
         let provider = Arc::new(ring::default_provider());
         let verifier = PinnedCa { spki_sha256, provider: provider.clone() };
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_details(provider, outside.time())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(DialError::Identity)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(Self { config: RwLock::new(finish(config)) })
+        Ok(Self { config: RwLock::new(finish(config)), outside })
     }
 
     /// Uses another identity and CA set from the next connection on: after a renewal.
@@ -236,7 +291,7 @@ impl Dialer {
     ///
     /// As [`Self::enrolled`]; then the old ones stay in use.
     pub fn replace(&self, identity: &Identity, ca_set: &[Vec<u8>]) -> Result<(), DialError> {
-        let config = enrolled(identity, ca_set)?;
+        let config = enrolled(&*self.outside, identity, ca_set)?;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -255,9 +310,8 @@ impl Dialer {
 
     async fn dial(&self, address: &Address) -> Result<Channel, DialError> {
         let unreachable = |source| DialError::Unreachable { address: address.clone(), source };
-        let tcp =
-            TcpStream::connect((address.host(), address.port())).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
+        let opened = self.outside.connect(address.host(), address.port());
+        let tcp = opened.await.map_err(unreachable)?;
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
         let name = ServerName::try_from(address.host().to_owned())
             .map_err(|_| DialError::Address(address.to_string()))?;
@@ -286,7 +340,11 @@ impl fmt::Debug for Dialer {
     }
 }
 
-fn enrolled(identity: &Identity, ca_set: &[Vec<u8>]) -> Result<Arc<ClientConfig>, DialError> {
+fn enrolled(
+    outside: &dyn Outside,
+    identity: &Identity,
+    ca_set: &[Vec<u8>],
+) -> Result<Arc<ClientConfig>, DialError> {
     let mut roots = RootCertStore::empty();
     for ca in ca_set {
         roots.add(CertificateDer::from(ca.as_slice())).map_err(DialError::Identity)?;
@@ -294,7 +352,8 @@ fn enrolled(identity: &Identity, ca_set: &[Vec<u8>]) -> Result<Arc<ClientConfig>
     if roots.is_empty() {
         return Err(DialError::Identity(rustls::Error::General("the CA set is empty".to_owned())));
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_details(provider, outside.time())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(DialError::Identity)?
         .with_root_certificates(roots)
@@ -309,12 +368,15 @@ fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// An encrypted connection.
+type Encrypted = TlsStream<Box<dyn Socket>>;
+
 /// Gives tonic the connection that is there, once: tonic would reconnect by itself, at its own pace.
 #[derive(Clone)]
-struct Once(Arc<Mutex<Option<TlsStream<TcpStream>>>>);
+struct Once(Arc<Mutex<Option<Encrypted>>>);
 
 impl tower::Service<http::Uri> for Once {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Encrypted>;
     type Error = io::Error;
     type Future = Ready<Result<Self::Response, io::Error>>;
 

@@ -111,6 +111,7 @@ fn start(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Su
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         binary_digest: binary_digest(),
         boot_id: boot_id(Path::new("/proc/sys/kernel/random/boot_id")),
+        outside: Arc::new(dhow_proto::dial::Machine),
     };
     let rooms = Rooms { ledger: ledger.clone(), events, board, clock };
     tracing::info!(host.name = %stored.host, home = %settings.home.display(), "agent starts");

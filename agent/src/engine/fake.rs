@@ -2,7 +2,8 @@
 //!
 //! In: calls of [`Engine`]. Out: what an Engine would answer. It "runs" containers as their images' behaviours say, keeps
 //! images, tags and networks, interprets kamal-proxy's command line, and can be told to fail any next call.
-//! Always true: no randomness and no clock but tokio's, so that a test with paused time is deterministic.
+//! Always true: no randomness and no clock but tokio's or the one it is given, so that a test with paused time is
+//! deterministic.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -33,7 +34,7 @@ const EVENTS: usize = 256;
 pub struct FakeEngine {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<EngineEvent>,
-    begin: Instant,
+    clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
 impl Default for FakeEngine {
@@ -45,13 +46,20 @@ impl Default for FakeEngine {
 impl FakeEngine {
     /// An Engine without anything. Needs a tokio runtime, for its clock.
     pub fn new() -> Self {
-        let (events, _) = broadcast::channel(EVENTS);
-        Self { state: Arc::default(), events, begin: Instant::now() }
+        let begin = Instant::now();
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        Self::with_clock(Arc::new(move || start + begin.elapsed()))
     }
 
-    /// The model's time: tokio's, from a fixed start.
+    /// An Engine that lives by this clock, whatever runtime calls it: it outlives an agent that is simulated to crash.
+    pub fn with_clock(clock: Arc<dyn Fn() -> SystemTime + Send + Sync>) -> Self {
+        let (events, _) = broadcast::channel(EVENTS);
+        Self { state: Arc::default(), events, clock }
+    }
+
+    /// The model's time: tokio's from a fixed start, unless it was given another.
     pub fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.begin.elapsed()
+        (self.clock)()
     }
 
     /// The state with everything that happened by now.
@@ -418,7 +426,8 @@ impl Engine for FakeEngine {
     fn processes<'a>(&'a self, container: &'a str) -> Answer<'a, Vec<ProcessView>> {
         done(self.call("processes").and_then(|state| {
             state.find(container).ok_or_else(|| gone(container))?;
-            Ok(state.deploys.values().map(|argv| ProcessView { argv: argv.clone() }).collect())
+            let running = state.deploys.values().filter(|d| d.ended.is_none());
+            Ok(running.map(|d| ProcessView { argv: d.argv.clone() }).collect())
         }))
     }
 

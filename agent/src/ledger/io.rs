@@ -10,7 +10,7 @@ pub(super) const TEMPORARY: &str = ".tmp";
 
 /// A file system. Nothing is durable before the matching `sync`.
 pub trait Io: Send + Sync + 'static {
-    /// Makes a directory and its parents (0700); there already is success.
+    /// Makes a directory and its parents (0700), durably; there already is success.
     ///
     /// # Errors
     ///
@@ -82,7 +82,18 @@ pub struct Disk;
 
 impl Io for Disk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)
+        if path.is_dir() {
+            return Ok(());
+        }
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            self.create_dir(parent)?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => self.sync_dir(parent.unwrap_or(Path::new("."))),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

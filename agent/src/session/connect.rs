@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dhow_proto::dial::{Address, DialError, Dialer};
+use dhow_proto::dial::{Address, DialError, Dialer, Outside};
 use dhow_proto::model::{FEATURES, PROTOCOL};
 use dhow_proto::wire;
 use tokio::sync::mpsc;
@@ -52,6 +52,8 @@ pub struct SessionSettings {
     pub binary_digest: Vec<u8>,
     /// Changes with every boot of the host; empty where it could not be read.
     pub boot_id: String,
+    /// Network and clock of this host.
+    pub outside: Arc<dyn Outside>,
 }
 
 /// Holds the one connection to a controller.
@@ -77,7 +79,8 @@ impl Connector {
         host: Arc<dyn Host>,
         fetcher: Fetcher,
     ) -> Result<Self, DialError> {
-        let dialer = Dialer::enrolled(&stored.dial()?, &stored.ca_set)?;
+        let outside = Arc::clone(&settings.outside);
+        let dialer = Dialer::enrolled_in(outside, &stored.dial()?, &stored.ca_set)?;
         Ok(Self { rooms, settings, stored, dialer, host, fetcher })
     }
 

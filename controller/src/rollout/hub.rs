@@ -80,6 +80,8 @@ struct State {
     cancel: Option<String>,
     waiting_for: Vec<String>,
     finished: Option<wire::RolloutFinished>,
+    /// Its driver is gone: nothing more will happen here.
+    abandoned: bool,
 }
 
 /// One per rollout at work in this process.
@@ -202,6 +204,11 @@ impl Hub {
     /// The rollout is over: every client is told, then left.
     pub(crate) fn finish(&self, finished: wire::RolloutFinished) {
         self.change(|s| s.finished = Some(finished));
+    }
+
+    /// The driver is gone, however it went: every client is left, and comes back to the next one's hub.
+    pub(crate) fn abandon(&self) {
+        self.change(|s| s.abandoned = true);
     }
 
     fn report(&self, client: Client, report: ClientReport) {
@@ -354,7 +361,7 @@ impl Stream {
             batch.push(Message::Hook(hook.request.clone()));
         }
         let finished = state.finished.clone();
-        let over = finished.is_some();
+        let over = finished.is_some() || state.abandoned;
         batch.extend(finished.map(Message::Finished));
         (batch, over)
     }

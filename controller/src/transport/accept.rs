@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -31,10 +32,30 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// Connections between handshake and server; the server takes them at once.
 const INCOMING_DEPTH: usize = 64;
 
+/// Where connections come from: a port of the machine, or of a simulated network.
+pub trait Acceptor: Send + Sync + 'static {
+    /// A connection before TLS.
+    type Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection and where it comes from. Cancel-safe.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>> + Send;
+}
+
+impl Acceptor for TcpListener {
+    type Socket = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (tcp, remote) = Self::accept(self).await?;
+        // Small messages are to leave at once; a failure costs latency only.
+        let _ = tcp.set_nodelay(true);
+        Ok((tcp, remote))
+    }
+}
+
 /// A bound port.
 #[derive(Debug)]
-pub struct Listener {
-    tcp: TcpListener,
+pub struct Listener<A = TcpListener> {
+    acceptor: A,
     tls: Arc<Tls>,
 }
 
@@ -49,7 +70,7 @@ impl Listener {
         // A restart need not wait for connections of the time before to time out.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        Ok(Self { tcp: socket.listen(BACKLOG)?, tls })
+        Ok(Self::over(socket.listen(BACKLOG)?, tls))
     }
 
     /// The address it is bound to.
@@ -58,16 +79,26 @@ impl Listener {
     ///
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        self.acceptor.local_addr()
+    }
+}
+
+impl<A: Acceptor> Listener<A> {
+    /// Over a port that is bound already.
+    pub fn over(acceptor: A, tls: Arc<Tls>) -> Self {
+        Self { acceptor, tls }
     }
 
     /// Splits the listener into the loop that accepts, until `shutdown`, and what it accepts.
-    pub fn start(self, shutdown: CancellationToken) -> (impl Future<Output = ()> + Send, Incoming) {
+    pub fn start(
+        self,
+        shutdown: CancellationToken,
+    ) -> (impl Future<Output = ()> + Send, Incoming<A::Socket>) {
         let (ready, incoming) = mpsc::channel(INCOMING_DEPTH);
         (self.run(ready, shutdown), Incoming(incoming))
     }
 
-    async fn run(self, ready: mpsc::Sender<Stream>, shutdown: CancellationToken) {
+    async fn run(self, ready: mpsc::Sender<Stream<A::Socket>>, shutdown: CancellationToken) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let places = Arc::new(Semaphore::new(cores * HANDSHAKES_PER_CORE));
         // Dropped at the end, and handshakes that still run with it.
@@ -112,9 +143,9 @@ impl Listener {
     async fn accept(
         &self,
         places: &Arc<Semaphore>,
-    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    ) -> io::Result<(A::Socket, SocketAddr, OwnedSemaphorePermit)> {
         let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-        let (tcp, remote) = self.tcp.accept().await?;
+        let (tcp, remote) = self.acceptor.accept().await?;
         Ok((tcp, remote, place))
     }
 }
@@ -132,15 +163,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Does the handshake and hands the stream on.
-async fn greet(
-    tcp: TcpStream,
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    tcp: S,
     remote: SocketAddr,
     tls: Arc<Tls>,
-    ready: mpsc::Sender<Stream>,
+    ready: mpsc::Sender<Stream<S>>,
     place: OwnedSemaphorePermit,
 ) {
-    // Small messages are to leave at once; a failure costs latency only.
-    let _ = tcp.set_nodelay(true);
     let acceptor = TlsAcceptor::from(tls.current());
     let inner = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
         Ok(Ok(inner)) => inner,

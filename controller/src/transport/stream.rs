@@ -25,12 +25,12 @@ pub struct Connection {
 
 /// An encrypted connection.
 #[derive(Debug)]
-pub struct Stream {
-    pub(super) inner: TlsStream<TcpStream>,
+pub struct Stream<S = TcpStream> {
+    pub(super) inner: TlsStream<S>,
     pub(super) connection: Connection,
 }
 
-impl Connected for Stream {
+impl<S> Connected for Stream<S> {
     type ConnectInfo = Connection;
 
     fn connect_info(&self) -> Connection {
@@ -38,7 +38,7 @@ impl Connected for Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -48,7 +48,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -81,10 +81,10 @@ impl AsyncWrite for Stream {
 /// The connections of a listener, for `serve_with_incoming`. Ends with the listener; a connection
 /// that failed is never among them, so the server has no error to stop at.
 #[derive(Debug)]
-pub struct Incoming(pub(super) mpsc::Receiver<Stream>);
+pub struct Incoming<S = TcpStream>(pub(super) mpsc::Receiver<Stream<S>>);
 
-impl futures_util::Stream for Incoming {
-    type Item = Result<Stream, Infallible>;
+impl<S> futures_util::Stream for Incoming<S> {
+    type Item = Result<Stream<S>, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(cx).map(|stream| stream.map(Ok))

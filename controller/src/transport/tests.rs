@@ -47,7 +47,8 @@ async fn port_at(clock: Arc<dyn Clock>) -> Port {
     let (store, ca) = authority(clock).await;
     let revocations = Arc::new(Revocations::load(store).await.unwrap());
     let names = ["dhow.test".to_owned(), "127.0.0.1".to_owned()];
-    let tls = Arc::new(Tls::new(&ca, &names, revocations.clone()).unwrap());
+    let time = Arc::new(SystemClock::new());
+    let tls = Arc::new(Tls::new(&ca, &names, revocations.clone(), time).unwrap());
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), tls.clone()).unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -9,11 +10,13 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
 };
 
 use crate::ca::{self, Ca, CaError, IssueError, Revocations};
+use crate::clock::Clock;
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,23 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
 pub struct Tls {
     current: ArcSwap<ServerConfig>,
     revocations: Arc<Revocations>,
+    time: Arc<dyn TimeProvider>,
+}
+
+/// The clock as rustls reads it.
+struct WallTime(Arc<dyn Clock>);
+
+impl fmt::Debug for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallTime")
+    }
+}
+
+impl TimeProvider for WallTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = Duration::try_from(self.0.now().as_duration()).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
 }
 
 impl Tls {
@@ -52,9 +72,15 @@ impl Tls {
     /// # Errors
     ///
     /// [`TlsError`].
-    pub fn new(ca: &Ca, names: &[String], revocations: Arc<Revocations>) -> Result<Self, TlsError> {
-        let config = configure(ca, names, &revocations)?;
-        Ok(Self { current: ArcSwap::from_pointee(config), revocations })
+    pub fn new(
+        ca: &Ca,
+        names: &[String],
+        revocations: Arc<Revocations>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TlsError> {
+        let time: Arc<dyn TimeProvider> = Arc::new(WallTime(clock));
+        let config = configure(ca, names, &revocations, &time)?;
+        Ok(Self { current: ArcSwap::from_pointee(config), revocations, time })
     }
 
     /// Replaces the server certificate and the trusted authorities; open connections stay.
@@ -63,7 +89,7 @@ impl Tls {
     ///
     /// [`TlsError`]; then the old ones stay in use.
     pub fn renew(&self, ca: &Ca, names: &[String]) -> Result<(), TlsError> {
-        self.current.store(Arc::new(configure(ca, names, &self.revocations)?));
+        self.current.store(Arc::new(configure(ca, names, &self.revocations, &self.time)?));
         Ok(())
     }
 
@@ -77,6 +103,7 @@ fn configure(
     ca: &Ca,
     names: &[String],
     revocations: &Arc<Revocations>,
+    time: &Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, TlsError> {
     let provider = crypto_provider();
     let roots = Arc::new(ca.ca_set().roots()?);
@@ -87,7 +114,7 @@ fn configure(
         .map_err(|error| TlsError::Verifier(error.to_string()))?;
     let verifier = Verifier { inner, revocations: Arc::clone(revocations) };
     let server = ca.issue_server(names)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::clone(time))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(server.chain, server.key)?;

@@ -8,6 +8,7 @@ use dhow_proto::model::{BlobDigest, ImageRef, kamal};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
+use super::proxy::Deploy;
 use crate::engine::{
     ContainerState, Credentials, EngineError, EngineEvent, Health, HealthStatus, ImageView,
     MountView, NetworkView, NewContainer, ObservedContainer, familiar,
@@ -202,8 +203,8 @@ pub(super) struct State {
     pub(super) containers: Vec<FakeContainer>,
     /// kamal-proxy's table; lives in a volume.
     pub(super) routes: BTreeMap<String, Route>,
-    /// Running `kamal-proxy deploy`s by number.
-    pub(super) deploys: BTreeMap<u64, Vec<String>>,
+    /// `kamal-proxy deploy`s by number, also those whose caller is gone.
+    pub(super) deploys: BTreeMap<u64, Deploy>,
     pub(super) failures: Vec<(String, EngineError)>,
     pub(super) calls: Vec<String>,
     counter: u64,
@@ -215,6 +216,7 @@ impl State {
         for c in &mut self.containers {
             c.pass(now, &mut events);
         }
+        super::proxy::pass(self, now);
         events
     }
 

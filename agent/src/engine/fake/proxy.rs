@@ -1,11 +1,11 @@
 //! kamal-proxy inside the model: its command line and its table.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use dhow_proto::model::kamal;
-use tokio::time::Instant;
 
 use super::FakeEngine;
+use super::model::State;
 use crate::engine::{EngineError, ExecOutput};
 use crate::proxy::{Route, RouteState};
 
@@ -27,23 +27,11 @@ pub(super) async fn run(
     match words.as_slice() {
         ["kamal-proxy", "list"] => Ok(ended(0, list(&engine), "")),
         ["kamal-proxy", "deploy", ..] => {
-            let number = {
-                let mut state = engine.lock();
-                let number = state.number();
-                state.deploys.insert(number, argv.clone());
-                number
-            };
-            let task = tokio::spawn(async move {
-                let result = deploy(&engine, &argv).await;
-                engine.lock().deploys.remove(&number);
-                result
-            });
-            match tokio::time::timeout(deadline, task).await {
-                Ok(Ok(Ok(()))) => Ok(ended(0, String::new(), "")),
-                Ok(Ok(Err(message))) => Ok(ended(1, String::new(), &message)),
-                Ok(Err(_)) | Err(_) => {
-                    Err(EngineError::OutcomeUnknown("the connection was lost".to_owned()))
-                }
+            let number = begin(&engine, &argv);
+            match tokio::time::timeout(deadline, ended_deploy(&engine, number)).await {
+                Ok(Ok(())) => Ok(ended(0, String::new(), "")),
+                Ok(Err(message)) => Ok(ended(1, String::new(), &message)),
+                Err(_) => Err(EngineError::OutcomeUnknown("the connection was lost".to_owned())),
             }
         }
         ["kamal-proxy", verb @ ("remove" | "stop" | "resume"), service, ..] => {
@@ -67,37 +55,117 @@ pub(super) async fn run(
     }
 }
 
-async fn deploy(engine: &FakeEngine, argv: &[String]) -> Result<(), String> {
-    let flag = |name: &str| {
+/// A `kamal-proxy deploy`: it goes on when its caller goes away, as the real one does.
+pub(super) struct Deploy {
+    pub(super) argv: Vec<String>,
+    /// When it looks at its target next, and when it gives up.
+    next: SystemTime,
+    until: SystemTime,
+    /// How it ended.
+    pub(super) ended: Option<Result<(), String>>,
+}
+
+impl Deploy {
+    fn flag(&self, name: &str) -> Vec<String> {
         let prefix = format!("--{name}=");
-        argv.iter().filter_map(move |a| a.strip_prefix(&prefix).map(str::to_owned))
-    };
-    let service = argv.get(2).cloned().unwrap_or_default();
-    let target = flag("target").next().ok_or("required flag(s) \"target\" not set")?;
-    let timeout = flag("deploy-timeout").next().unwrap_or_else(|| "30s".to_owned());
-    let seconds = timeout.trim_end_matches('s').parse().map_err(|_| "invalid duration")?;
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let id = target.split(':').next().unwrap_or_default().to_owned();
-    loop {
-        if !proxy_runs(engine) {
-            return Err("unexpected EOF".to_owned());
-        }
-        let now = engine.now();
-        if engine.lock().find(&id).is_some_and(|c| c.serves(now)) {
-            break;
-        }
-        if Instant::now() >= until {
-            return Err(format!(
-                "target failed to become healthy within configured timeout ({timeout})"
-            ));
-        }
-        tokio::time::sleep_until(until.min(Instant::now() + CHECK)).await;
+        self.argv.iter().filter_map(|a| a.strip_prefix(&prefix).map(str::to_owned)).collect()
     }
-    let mut hosts: Vec<String> = flag("host").collect();
+
+    fn service(&self) -> String {
+        self.argv.get(2).cloned().unwrap_or_default()
+    }
+
+    fn timeout(&self) -> String {
+        self.flag("deploy-timeout").pop().unwrap_or_else(|| "30s".to_owned())
+    }
+}
+
+fn begin(engine: &FakeEngine, argv: &[String]) -> u64 {
+    let now = engine.now();
+    let mut deploy = Deploy { argv: argv.to_vec(), next: now, until: now, ended: None };
+    match deploy.timeout().trim_end_matches('s').parse() {
+        Ok(seconds) => deploy.until = now + Duration::from_secs(seconds),
+        Err(_) => deploy.ended = Some(Err("invalid duration".to_owned())),
+    }
+    if deploy.flag("target").is_empty() {
+        deploy.ended = Some(Err("required flag(s) \"target\" not set".to_owned()));
+    }
+    let mut state = engine.lock();
+    let number = state.number();
+    state.deploys.insert(number, deploy);
+    number
+}
+
+/// Waits for its end.
+async fn ended_deploy(engine: &FakeEngine, number: u64) -> Result<(), String> {
+    loop {
+        let now = engine.now();
+        let next = {
+            let mut state = engine.lock();
+            let deploy = state.deploys.get(&number).expect("only its caller removes it");
+            match deploy.ended.clone() {
+                Some(how) => {
+                    state.deploys.remove(&number);
+                    return how;
+                }
+                None => deploy.next,
+            }
+        };
+        // Not nothing, or it would look again and again at the same time.
+        let wait = next.duration_since(now).unwrap_or_default();
+        tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+    }
+}
+
+/// What deploys do until `now`.
+pub(super) fn pass(state: &mut State, now: SystemTime) {
+    let numbers: Vec<u64> = state.deploys.keys().copied().collect();
+    for number in numbers {
+        while let Some(deploy) = state.deploys.get(&number)
+            && deploy.ended.is_none()
+            && deploy.next <= now
+        {
+            let (at, until) = (deploy.next, deploy.until);
+            let how = look(state, deploy, at);
+            let route = matches!(how, Some(Ok(()))).then(|| routed(state, deploy));
+            let how = match route {
+                Some(Ok((service, route))) => {
+                    state.routes.insert(service, route);
+                    how
+                }
+                Some(Err(conflict)) => Some(Err(conflict)),
+                None => how,
+            };
+            if let Some(deploy) = state.deploys.get_mut(&number) {
+                deploy.ended = how;
+                deploy.next = until.min(at + CHECK).max(at + Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// One look at the target; none: not yet.
+fn look(state: &State, deploy: &Deploy, at: SystemTime) -> Option<Result<(), String>> {
+    if !state.find(kamal::PROXY_CONTAINER).is_some_and(super::model::FakeContainer::runs) {
+        return Some(Err("unexpected EOF".to_owned()));
+    }
+    let target = deploy.flag("target").pop().unwrap_or_default();
+    let id = target.split(':').next().unwrap_or_default();
+    if state.find(id).is_some_and(|c| c.serves(at)) {
+        return Some(Ok(()));
+    }
+    (at >= deploy.until).then(|| {
+        let timeout = deploy.timeout();
+        Err(format!("target failed to become healthy within configured timeout ({timeout})"))
+    })
+}
+
+fn routed(state: &State, deploy: &Deploy) -> Result<(String, Route), String> {
+    let service = deploy.service();
+    let mut hosts = deploy.flag("host");
     if hosts.is_empty() {
         hosts.push("*".to_owned());
     }
-    let mut state = engine.lock();
     let conflict = |(name, route): (&String, &Route)| {
         *name != service && route.hosts.iter().any(|h| hosts.contains(h))
     };
@@ -108,16 +176,11 @@ async fn deploy(engine: &FakeEngine, argv: &[String]) -> Result<(), String> {
     let route = Route {
         hosts,
         paths: vec!["/".to_owned()],
-        targets: vec![target],
+        targets: deploy.flag("target"),
         state: kept,
-        tls: flag("tls").next().is_some(),
+        tls: !deploy.flag("tls").is_empty(),
     };
-    state.routes.insert(service, route);
-    Ok(())
-}
-
-fn proxy_runs(engine: &FakeEngine) -> bool {
-    engine.lock().find(kamal::PROXY_CONTAINER).is_some_and(|c| c.runs())
+    Ok((service, route))
 }
 
 /// As kamal-proxy prints it, colours included.

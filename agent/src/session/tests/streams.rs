@@ -86,6 +86,7 @@ impl Agent {
             agent_version: "1.2.3".into(),
             binary_digest: vec![],
             boot_id: "boot".into(),
+            outside: Arc::new(dhow_proto::dial::Machine),
         };
         let connector = Connector::new(
             self.rooms.clone(),

@@ -7,7 +7,7 @@ use dhow_proto::wire::rollout_event::Kind;
 
 use super::State;
 use super::fleet::Behaviour;
-use super::world::{Client, World};
+use super::world::{Client, World, hooks};
 use crate::rollout::fence::Fence;
 use crate::rollout::record::RolloutId;
 use crate::rollout::record::key;
@@ -180,4 +180,27 @@ async fn a_client_that_comes_late_is_told_everything() {
     let mut rest = rollouts.watch(&id, sequences.len() as u64 - 1).await.unwrap();
     assert_eq!(rest.recv().await.unwrap().sequence, sequences.len() as u64);
     assert!(rest.recv().await.is_none());
+}
+
+/// As when the disk stalls for longer than an ownership lasts.
+#[tokio::test(start_paused = true)]
+async fn a_client_of_a_driver_that_lost_its_rollout_is_let_go_and_served_by_the_next() {
+    let world = World::new(&["h1", "h2", "h3"]).await;
+    let rollouts = world.rollouts("a");
+    let id = rollouts.start("ann", world.start("v1", &["pre-deploy"]).await).await.unwrap();
+    let mut attached = rollouts.attach(&id, &hooks(&["pre-deploy"]), 0).await.unwrap();
+    let mut client = Client::default();
+    let store: &dyn Store = &*world.store;
+    let owner = key::owner(&RolloutId::try_from(id.clone()).unwrap());
+    while store.get(owner.clone()).await.unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    store.delete(owner).await.unwrap();
+    let over = tokio::time::timeout(Duration::from_secs(60), client.serve(&mut attached, |_| 0));
+    assert!(over.await.expect("the client was kept for good").is_none());
+    rollouts.resume_all().await.unwrap();
+    let mut attached = world.attach(&rollouts, &id).await;
+    let finished = client.serve(&mut attached, |_| 0).await.unwrap();
+    assert_eq!(finished.state(), State::Succeeded);
+    assert_eq!(client.ran.len(), 1);
 }
