@@ -175,6 +175,9 @@ impl Run {
                 for peer in self.peers() {
                     self.sim.repair(CONTROLLERS[old], peer.as_str());
                 }
+                for host in 0..self.world.hosts.len() {
+                    self.checks.away(host, false);
+                }
             }
         }
     }
@@ -204,6 +207,8 @@ impl Run {
                 *lasts
             }
             Fault::Held { host, lasts } => {
+                // On turmoil's links the last word counts: what waits on one that was cut does come.
+                self.checks.away(*host, false);
                 CONTROLLERS.iter().for_each(|&c| self.sim.hold(name(*host), c));
                 *lasts
             }
@@ -261,6 +266,7 @@ impl Run {
                 self.checks.away(*host, false);
             }
             Fault::Held { host, .. } => {
+                self.checks.away(*host, false);
                 for (index, controller) in CONTROLLERS.into_iter().enumerate() {
                     if self.paused != Some(index) {
                         self.sim.release(name(*host), controller);
