@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::model::secrets::Secrets;
 use dhow_proto::model::status::Failure;
 use dhow_proto::model::{App, RoleName};
@@ -37,6 +38,8 @@ pub struct WorkerSettings {
     pub homes: Homes,
     /// Directory beside the ledger for what is remembered of apps and marks; created when missing.
     pub memory: PathBuf,
+    /// Where a test stops: before and after each step.
+    pub breakpoints: Breakpoints,
 }
 
 /// Opened bundles of one intent. `Debug` shows names only.
@@ -134,7 +137,17 @@ impl Worker {
     ///
     /// [`Failure`] with exit code, health log and last log lines where it is about a container.
     pub async fn run(&self, step: &Step, context: &StepContext<'_>) -> Result<(), Box<Failure>> {
-        self.carry_out(step, context).await
+        self.point("before", step, context).await;
+        let done = self.carry_out(step, context).await;
+        self.point("after", step, context).await;
+        done
+    }
+
+    async fn point(&self, when: &'static str, step: &Step, context: &StepContext<'_>) {
+        let host = &context.wanted.intent.host.config_host;
+        let unit = &context.wanted.intent.unit;
+        let at = || format!("agent {when} {} of {unit} on {host}", step.kind());
+        self.settings.breakpoints.reach(at).await;
     }
 
     /// Forgets what is remembered of an app: it is not managed here any more.

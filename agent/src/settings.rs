@@ -21,6 +21,9 @@ pub struct Settings {
     pub home: PathBuf,
     /// What to log, in the syntax of `tracing_subscriber::EnvFilter`. Default `info`.
     pub log: String,
+    /// Socket that is asked before and after each step whether to go on, so that a test can stop an agent exactly there
+    /// (see [`dhow_proto::breakpoint`]). Default none: nothing is asked. For tests alone.
+    pub breakpoints: Option<PathBuf>,
 }
 
 /// Why the settings were refused.
@@ -63,6 +66,8 @@ pub struct Layer {
     pub home: Option<PathBuf>,
     /// See [`Settings::log`].
     pub log: Option<String>,
+    /// See [`Settings::breakpoints`].
+    pub breakpoints: Option<PathBuf>,
 }
 
 impl Layer {
@@ -72,6 +77,7 @@ impl Layer {
             docker_host: self.docker_host.or(below.docker_host),
             home: self.home.or(below.home),
             log: self.log.or(below.log),
+            breakpoints: self.breakpoints.or(below.breakpoints),
         }
     }
 
@@ -83,6 +89,7 @@ impl Layer {
             home: set("DHOW_AGENT_HOME").map(Into::into),
             // RUST_LOG as well: what people try first.
             log: set("DHOW_LOG").or_else(|| set("RUST_LOG")),
+            breakpoints: set("DHOW_BREAKPOINTS").map(Into::into),
         }
     }
 
@@ -118,6 +125,7 @@ impl Settings {
             docker_host: all.docker_host,
             home,
             log: all.log.unwrap_or_else(|| "info".to_owned()),
+            breakpoints: all.breakpoints,
         })
     }
 }

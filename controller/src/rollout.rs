@@ -34,6 +34,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::wire;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub replica: String,
     /// How long a hook waits for a client that went away, where the rollout does not say.
     pub await_client: Duration,
+    /// Where a test stops drivers.
+    pub breakpoints: Breakpoints,
 }
 
 /// What rollouts work with.
@@ -215,8 +218,12 @@ impl Rollouts {
             let result = match book {
                 Ok(None) => return Ok(()),
                 Ok(Some(book)) => {
-                    let mut driver =
-                        Driver::new(book, Arc::clone(&rooms.fleet), rooms.blobs.clone());
+                    let mut driver = Driver::new(
+                        book,
+                        Arc::clone(&rooms.fleet),
+                        rooms.blobs.clone(),
+                        self.inner.settings.breakpoints.clone(),
+                    );
                     match driver.drive().await {
                         // Trying again would end the same way: the rollout ends, with the reason.
                         Err(DriveError::Blob(_) | DriveError::Field(_)) if !driver.is_over() => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::wire::control_service_server::ControlServiceServer;
 use dhow_proto::wire::enrolment_service_server::EnrolmentServiceServer;
 use dhow_proto::wire::fleet_service_server::FleetServiceServer;
@@ -57,7 +58,11 @@ pub async fn services(rooms: &Rooms, supervisor: &mut Supervisor) -> Result<Rout
             tasks: supervisor.tasks(),
         },
         // One replica on an embedded store.
-        rollout::Settings { replica: "local".to_owned(), await_client: rooms.settings.client_wait },
+        rollout::Settings {
+            replica: "local".to_owned(),
+            await_client: rooms.settings.client_wait,
+            breakpoints: Breakpoints::at(rooms.settings.breakpoints.clone()),
+        },
     )?;
     let control = ControlApi {
         authoriser: Authoriser::new(rooms.store.clone(), rooms.revocations.clone()),

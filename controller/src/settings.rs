@@ -64,6 +64,9 @@ pub struct Settings {
     /// How long a blob nobody names is kept, in hours: the time between its upload and the rollout
     /// that uses it. Default 24.
     pub blob_grace: Duration,
+    /// Socket that is asked at each stage of a rollout whether to go on, so that a test can stop a controller exactly
+    /// there (see [`dhow_proto::breakpoint`]). Default none: nothing is asked. For tests alone.
+    pub breakpoints: Option<PathBuf>,
 }
 
 /// Why the settings were refused.
@@ -137,6 +140,8 @@ pub struct Layer {
     pub history_revisions: Option<u64>,
     /// See [`Settings::blob_grace`].
     pub blob_grace_hours: Option<u64>,
+    /// See [`Settings::breakpoints`].
+    pub breakpoints: Option<PathBuf>,
 }
 
 /// How the value of a variable is read.
@@ -149,7 +154,7 @@ enum Form {
 }
 
 /// The variables, `DHOW_` and the key in capitals; each with the form of its value.
-const VARIABLES: [(&str, Form); 12] = [
+const VARIABLES: [(&str, Form); 13] = [
     ("state_dir", Form::Text),
     ("listen", Form::Text),
     ("names", Form::List),
@@ -162,6 +167,7 @@ const VARIABLES: [(&str, Form); 12] = [
     ("client_wait_minutes", Form::Number),
     ("history_revisions", Form::Number),
     ("blob_grace_hours", Form::Number),
+    ("breakpoints", Form::Text),
 ];
 
 impl Settings {
@@ -233,6 +239,7 @@ impl Layer {
             client_wait_minutes: self.client_wait_minutes.or(below.client_wait_minutes),
             history_revisions: self.history_revisions.or(below.history_revisions),
             blob_grace_hours: self.blob_grace_hours.or(below.blob_grace_hours),
+            breakpoints: self.breakpoints.or(below.breakpoints),
         }
     }
 
@@ -311,6 +318,7 @@ impl Layer {
             client_wait: Duration::from_secs(minutes * 60),
             history_revisions,
             blob_grace: hours(grace),
+            breakpoints: self.breakpoints,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use dhow_proto::breakpoint::Breakpoints;
 use rustix::fs::FlockOperation;
 use sd_notify::NotifyState;
 use sha2::{Digest as _, Sha256};
@@ -91,6 +92,7 @@ fn start(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Su
     let worker_settings = WorkerSettings {
         homes: Homes { base: settings.home.clone(), passwd: PathBuf::from("/etc/passwd") },
         memory: state.join("memory"),
+        breakpoints: Breakpoints::at(settings.breakpoints.clone()),
     };
     let now = clock.clone();
     let worker = Worker::new(engine.clone(), worker_settings, Arc::new(move || now.now()));

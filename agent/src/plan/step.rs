@@ -8,6 +8,10 @@ use dhow_proto::model::{BlobDigest, ContainerName, ImageDigest, ImageRef, RoleNa
 use crate::engine::ObservedContainer;
 use crate::proxy::ProxyBoot;
 
+mod kind;
+
+pub use kind::StepKind;
+
 /// A container as a step names it: the id, so that a rename meanwhile hits nobody else, and the name for people.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerRef {

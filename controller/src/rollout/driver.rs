@@ -12,9 +12,11 @@ mod intents;
 
 pub(crate) use commit::finished;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::model::HostName;
 use dhow_proto::wire;
 use dhow_proto::wire::rollout_event::Kind;
@@ -33,6 +35,7 @@ pub(crate) struct Driver {
     book: Book,
     fleet: Arc<dyn Watched>,
     blobs: Blobs,
+    breakpoints: Breakpoints,
     /// Before this, silence is not the hosts' fault: the controller itself may just have started.
     since: Timestamp,
 }
@@ -51,9 +54,22 @@ fn failed(reason: impl Into<String>) -> Went {
 
 impl Driver {
     /// Of an open book.
-    pub(crate) fn new(book: Book, fleet: Arc<dyn Watched>, blobs: Blobs) -> Self {
+    pub(crate) fn new(
+        book: Book,
+        fleet: Arc<dyn Watched>,
+        blobs: Blobs,
+        breakpoints: Breakpoints,
+    ) -> Self {
         let since = book.now();
-        Self { book, fleet, blobs, since }
+        Self { book, fleet, blobs, breakpoints, since }
+    }
+
+    /// Where a test may stop: `before`, `begun`, `written` or `after` a stage, or the end `put-back`.
+    async fn point(&self, when: &'static str, what: impl fmt::Display + Send + Sync) {
+        let header = &self.book.header;
+        self.breakpoints
+            .reach(|| format!("controller {when} {what} of {} {}", header.app, header.version))
+            .await;
     }
 
     /// True once nothing more happens.
@@ -86,18 +102,23 @@ impl Driver {
         }
         let record = match self.book.stage(index).await? {
             Some(record) => record,
-            None => self.begin(index, &stage).await?,
+            None => {
+                self.point("before", stage.kind).await;
+                self.begin(index, &stage).await?
+            }
         };
+        self.point("begun", stage.kind).await;
         let went = match &stage.work {
             Work::FindContainers => self.find_containers(&stage).await?,
             Work::Intents { changes, gate, watched, pins } => {
-                self.carry_out(&stage.name, changes, *gate, watched, *pins).await?
+                self.carry_out(stage.kind, changes, *gate, watched, *pins).await?
             }
             Work::Hook(hook) => self.run_hook(index, hook, &record).await?,
             Work::Pause(_) => self.pause(&record).await?,
             Work::Commit { keep_lock } => self.commit(*keep_lock).await?,
         };
         self.book.hub().waiting_for(Vec::new());
+        self.point("after", stage.kind).await;
         // A hook may have written the record meanwhile.
         let record = self.book.stage(index).await?.unwrap_or(record);
         match went {

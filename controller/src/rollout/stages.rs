@@ -12,7 +12,10 @@ use dhow_proto::model::{App, HostName, RoleName, Unit};
 
 use super::record::{HostFact, Operation};
 
+mod kind;
 mod text;
+
+pub use kind::StageKind;
 
 /// What of a rollout shapes its stages. Fixed when the rollout is stored.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub struct Plan<'a> {
 /// One step of a rollout across hosts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
+    /// What it is about.
+    pub kind: StageKind,
     /// As people read it; unique within a rollout.
     pub name: String,
     /// Hosts it is about, by enrolled name.
@@ -316,36 +321,38 @@ impl Builder<'_> {
             }
         }
         let everywhere = spelled(&self.fleet.hosts);
-        self.hook("pre-deploy", "pre-deploy hook", everywhere.clone(), true);
+        self.hook(StageKind::PreDeploy, "pre-deploy hook", everywhere.clone(), true);
         if self.plan.operation == Operation::Rollback {
             self.part.staged = true;
-            self.everywhere("find image");
+            self.everywhere(StageKind::FindImage, "find image");
         }
         self.proxy_and_stale();
         if prepares(self.spec) {
             self.part.prepared = true;
-            self.everywhere("prepare");
+            self.everywhere(StageKind::Prepare, "prepare");
         }
         self.boot();
         self.part.tagged = true;
         self.part.pruned = self.plan.operation.boots_proxy();
         // On each host the tag comes first; what is pruned nobody could go back to, tagged elsewhere or not.
-        self.everywhere(if self.part.pruned { "tag latest, prune" } else { "tag latest" });
+        let name = if self.part.pruned { "tag latest, prune" } else { "tag latest" };
+        self.everywhere(StageKind::TagLatest, name);
         self.unlock();
         let keep_lock = self.plan.operation == Operation::Setup;
-        self.push("record", Vec::new(), Work::Commit { keep_lock });
-        self.hook("post-deploy", "post-deploy hook", everywhere, keep_lock);
+        self.push(StageKind::Record, "record", Vec::new(), Work::Commit { keep_lock });
+        self.hook(StageKind::PostDeploy, "post-deploy hook", everywhere, keep_lock);
         self.stages
     }
 
-    fn push(&mut self, name: impl Into<String>, hosts: Vec<HostName>, work: Work) {
-        self.stages.push(Stage { name: name.into(), hosts, work });
+    fn push(&mut self, kind: StageKind, name: impl Into<String>, hosts: Vec<HostName>, work: Work) {
+        self.stages.push(Stage { kind, name: name.into(), hosts, work });
     }
 
-    fn intents(&mut self, name: impl Into<String>, changes: Vec<Change>) {
+    fn intents(&mut self, kind: StageKind, name: impl Into<String>, changes: Vec<Change>) {
         let watched = watch(&changes);
         let hosts = hosts_of(&watched);
-        self.push(name, hosts, Work::Intents { changes, gate: Gate::All, watched, pins: false });
+        let work = Work::Intents { changes, gate: Gate::All, watched, pins: false };
+        self.push(kind, name, hosts, work);
     }
 
     /// Kamal's lock is a directory on the primary host in effect.
@@ -359,21 +366,21 @@ impl Builder<'_> {
         app(&self.spec.app, host, AppPart { locked, ..self.part })
     }
 
-    fn everywhere(&mut self, name: &str) {
+    fn everywhere(&mut self, kind: StageKind, name: &str) {
         let changes = self.fleet.hosts.iter().map(|h| self.app_change(h)).collect();
-        self.intents(name, changes);
+        self.intents(kind, name, changes);
     }
 
-    fn on_lock_host(&mut self, name: &str) {
+    fn on_lock_host(&mut self, kind: StageKind, name: &str) {
         let lock_host = self.lock_host().clone();
         let hosts = self.fleet.hosts.iter().filter(|h| h.name == lock_host);
         let changes = hosts.map(|h| self.app_change(h)).collect();
-        self.intents(name, changes);
+        self.intents(kind, name, changes);
     }
 
     fn find_containers(&mut self) {
         let hosts = names(&self.fleet.hosts);
-        self.push("find containers", hosts, Work::FindContainers);
+        self.push(StageKind::FindContainers, "find containers", hosts, Work::FindContainers);
     }
 
     /// The lock is on the host that pulls first, but where `--roles` leaves the primary role out. It comes before the
@@ -397,7 +404,7 @@ impl Builder<'_> {
         let watched = watch(&changes);
         let hosts = hosts_of(&watched);
         let work = Work::Intents { changes, gate: Gate::All, watched, pins: true };
-        self.push(format!("{on_first} on {}", first.config), hosts, work);
+        self.push(StageKind::PullFirst, format!("{on_first} on {}", first.config), hosts, work);
         // Then one host for each registry mirror that has not seen the image, so that a mirror fetches it once.
         let mut seen: BTreeSet<&str> = BTreeSet::from(["", &first.mirror]);
         let rest = self.fleet.hosts.iter().skip(1);
@@ -407,7 +414,7 @@ impl Builder<'_> {
         let (seeds, others): (Vec<Change>, Vec<Change>) = (changes(&seeds), changes(&others));
         for (name, changes) in [("pull once for each mirror", seeds), ("pull", others)] {
             if !changes.is_empty() {
-                self.intents(name, changes);
+                self.intents(StageKind::Pull, name, changes);
             }
         }
     }
@@ -424,9 +431,9 @@ impl Builder<'_> {
             changes.extend(self.fleet.hosts.iter().map(|h| self.app_change(h)));
         }
         match (boots, stops) {
-            (true, true) => self.intents("proxy, stale containers", changes),
-            (true, false) => self.intents("proxy", changes),
-            (false, true) => self.intents("stale containers", changes),
+            (true, true) => self.intents(StageKind::Proxy, "proxy, stale containers", changes),
+            (true, false) => self.intents(StageKind::Proxy, "proxy", changes),
+            (false, true) => self.intents(StageKind::StopStale, "stale containers", changes),
             (false, false) => {}
         }
     }
@@ -434,18 +441,20 @@ impl Builder<'_> {
     fn lock(&mut self) {
         if !self.plan.joined {
             self.part.locked = true;
-            self.on_lock_host("lock");
+            self.on_lock_host(StageKind::Lock, "lock");
         }
     }
 
     fn unlock(&mut self) {
         if !self.plan.joined {
             self.part.locked = false;
-            self.on_lock_host("unlock");
+            self.on_lock_host(StageKind::Unlock, "unlock");
         }
     }
 
-    fn hook(&mut self, name: &'static str, stage: &str, hosts: Vec<HostName>, locked: bool) {
+    fn hook(&mut self, kind: StageKind, stage: &str, hosts: Vec<HostName>, locked: bool) {
+        // A hook's stage is called as the hook is.
+        let name = kind.as_str();
         if !self.plan.hooks.contains(name) {
             return;
         }
@@ -454,7 +463,7 @@ impl Builder<'_> {
         let enrolled = self.fleet.hosts.iter().filter(|h| hosts.contains(&h.config));
         let enrolled = enrolled.map(|h| h.name.clone()).collect();
         let hook = Hook { name, hosts, locked, runtime, with_secrets };
-        self.push(stage, enrolled, Work::Hook(hook));
+        self.push(kind, stage, enrolled, Work::Hook(hook));
     }
 
     fn boot(&mut self) {
@@ -464,11 +473,13 @@ impl Builder<'_> {
         for (i, group) in groups.iter().enumerate() {
             let of = if count == 1 { String::new() } else { format!(" {} of {count}", i + 1) };
             let hosts = spelled(group);
-            self.hook("pre-app-boot", &format!("pre-app-boot hook{of}"), hosts.clone(), true);
+            let named = |hook: StageKind| format!("{hook} hook{of}");
+            let (before, after) = (StageKind::PreAppBoot, StageKind::PostAppBoot);
+            self.hook(before, &named(before), hosts.clone(), true);
             self.boot_group(&of, group, i == 0);
-            self.hook("post-app-boot", &format!("post-app-boot hook{of}"), hosts, true);
+            self.hook(after, &named(after), hosts, true);
             if !wait.is_zero() {
-                self.push(format!("pause{of}"), names(group), Work::Pause(wait));
+                self.push(StageKind::Pause, format!("pause{of}"), names(group), Work::Pause(wait));
             }
         }
     }
@@ -485,7 +496,7 @@ impl Builder<'_> {
         if !first || others.is_empty() || primary.is_empty() {
             let mut changes = primary;
             changes.extend(others);
-            return self.intents(format!("boot{of}"), changes);
+            return self.intents(StageKind::Boot, format!("boot{of}"), changes);
         }
         let watched = watch(&primary);
         let role = self.fleet.primary.map_or_else(String::new, ToString::to_string);
@@ -496,11 +507,11 @@ impl Builder<'_> {
             watched: watched.clone(),
             pins: false,
         };
-        self.push(format!("boot {role}{of}"), hosts, work);
+        self.push(StageKind::BootPrimary, format!("boot {role}{of}"), hosts, work);
         let watched: Vec<Watched> = watched.into_iter().chain(watch(&others)).collect();
         let hosts = hosts_of(&watched);
         let work = Work::Intents { changes: others, gate: Gate::All, watched, pins: false };
-        self.push(format!("boot{of}"), hosts, work);
+        self.push(StageKind::Boot, format!("boot{of}"), hosts, work);
     }
 }
 

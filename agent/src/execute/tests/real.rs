@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::model::intent::Absent;
 use dhow_proto::wire::FailureKind;
 use dhow_test_images::{AppImage, Behaviour, app_archive, proxy_image};
@@ -34,6 +35,7 @@ impl Host {
                 passwd: PathBuf::from("/etc/passwd"),
             },
             memory: directory.path().join("memory"),
+            breakpoints: Breakpoints::default(),
         };
         let socket = format!("unix://{}", fleet.host(1).docker_socket().display());
         let engine = Arc::new(Docker::connect(Some(&socket)).unwrap());

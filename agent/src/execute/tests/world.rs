@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::model::intent::{
     Absent, AppIntent, Desired, HostPart, Intent, LatestTag, ProxyIntent, Prune, RoleIntent, Run,
     StagedImage, Traffic, Variant,
@@ -235,6 +236,7 @@ impl World {
         let settings = WorkerSettings {
             homes: Homes { base: home.clone(), passwd: PathBuf::from("/etc/passwd") },
             memory: directory.path().join("memory"),
+            breakpoints: Breakpoints::default(),
         };
         let clock = engine.clone();
         let worker = Worker::new(Arc::new(engine.clone()), settings, Arc::new(move || clock.now()));

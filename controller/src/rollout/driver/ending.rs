@@ -25,6 +25,9 @@ const UNLOCKED: Duration = Duration::from_secs(20);
 /// How long the end waits for hosts to go back to the version before.
 const BACK: Duration = Duration::from_secs(600);
 
+/// What the end of a rollout without success is called where a test stops.
+const END: &str = "put-back";
+
 /// Tries before a key that other apps' rollouts also write is given up on.
 const TRIES: usize = 8;
 
@@ -42,9 +45,11 @@ enum Fate {
 impl Driver {
     pub(super) async fn end(&mut self) -> Result<(), DriveError> {
         let State::Ending { as_, reason } = self.book.header.state.clone() else { return Ok(()) };
+        self.point("before", END).await;
         if !self.book.header.committed {
             self.put_back().await?;
         }
+        self.point("after", END).await;
         self.finish(State::Ended { as_, reason }).await
     }
 
@@ -58,6 +63,7 @@ impl Driver {
                 other => break other?,
             }
         };
+        self.point("written", END).await;
         let (wait, units): (Duration, Vec<_>) = match self.book.header.policy {
             // Kamal's lock should be gone when the person is told, so that the next command finds none.
             FailurePolicy::Stop => {

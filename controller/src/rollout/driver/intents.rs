@@ -14,7 +14,7 @@ use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::gate::{HostFailure, Seen, Verdict, verdict};
 use crate::rollout::intents::{Before, Source, desired, fact, features, host_part};
 use crate::rollout::record::key;
-use crate::rollout::stages::{Change, Content, Gate, Watched};
+use crate::rollout::stages::{Change, Content, Gate, StageKind, Watched};
 use crate::store::{Compare, Entry, Op, epoch};
 
 /// A unit of a host.
@@ -26,7 +26,7 @@ const TRIES: usize = 8;
 impl Driver {
     pub(super) async fn carry_out(
         &mut self,
-        name: &str,
+        kind: StageKind,
         changes: &[Change],
         gate: Gate,
         watched: &[Watched],
@@ -39,7 +39,8 @@ impl Driver {
         let at: Vec<At> = watched.iter().map(|w| (w.host.clone(), w.unit.clone())).collect();
         let wanted = self.generations(&at).await?;
         let after: Vec<&[Unit]> = watched.iter().map(|w| w.after.as_slice()).collect();
-        tracing::debug!(stage = name, units = at.len(), "waiting at the gate");
+        self.point("written", kind).await;
+        tracing::debug!(stage = %kind, units = at.len(), "waiting at the gate");
         match self.wait(gate, &wanted, &after, None).await? {
             Ok(()) => {}
             Err(failures) => return Ok(failed(summary(&failures))),

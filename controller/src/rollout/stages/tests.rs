@@ -9,6 +9,7 @@ use crate::rollout::sample::{Asked, spec};
 
 fn check(spec: &Spec, asked: &Asked, expected: Expect) {
     let stages = stages(spec, &asked.plan());
+    assert!(stages.iter().all(Stage::is_of_its_kind), "{stages:?}");
     let text: Vec<String> = stages.iter().map(ToString::to_string).collect();
     expected.assert_eq(&text.join("\n"));
 }
@@ -315,4 +316,21 @@ proptest! {
         }
         prop_assert!(locked.is_empty());
     }
+}
+
+/// Of the deploys that have them all, so that a test of every kind of stage knows where to meet it.
+#[test]
+fn every_kind_of_stage_is_met() {
+    let mut spec = spec("v2", &[("web", &["h1", "h2"]), ("job", &["h2", "h3"])]);
+    spec.boot.wait_s = 1;
+    spec.error_pages = Some(vec![dhow_proto::model::spec::ErrorPage {
+        name: "404.html".to_owned(),
+        content: dhow_proto::model::BlobRef::of(b"gone"),
+    }]);
+    let mut met = std::collections::BTreeSet::new();
+    for operation in [Operation::Deploy, Operation::Rollback] {
+        let asked = Asked::all(&spec, operation).hooks();
+        met.extend(stages(&spec, &asked.plan()).iter().map(|stage| stage.kind));
+    }
+    assert_eq!(met.into_iter().collect::<Vec<_>>(), StageKind::ALL);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::model::intent::{Absent, Desired, Intent};
 use dhow_proto::model::spec::Spec;
 use dhow_proto::model::status::Phase;
@@ -211,7 +212,12 @@ impl World {
             tasks: Supervisor::new().tasks(),
         };
         let await_client = Duration::from_secs(900);
-        Rollouts::new(rooms, Settings { replica: replica.to_owned(), await_client }).unwrap()
+        let settings = Settings {
+            replica: replica.to_owned(),
+            await_client,
+            breakpoints: Breakpoints::default(),
+        };
+        Rollouts::new(rooms, settings).unwrap()
     }
 
     /// Ends a controller process without a word.
