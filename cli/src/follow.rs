@@ -67,6 +67,15 @@ pub struct Follow<'a> {
     pub verbose: bool,
 }
 
+/// What a person says of a hook whose client went away while it ran: nobody else can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum HookOutcome {
+    /// It did what it should: the rollout goes on.
+    Succeeded,
+    /// It did not: the rollout ends.
+    Failed,
+}
+
 enum End {
     Finished(wire::RolloutFinished),
     Broken(tonic::Status),
@@ -81,6 +90,41 @@ struct Seen {
     /// A hook the controller asked for and that has not begun here. It runs once the controller has recorded that it
     /// does: so at most once, whatever is lost; the record is told again after a broken stream.
     announced: Option<wire::HookRequest>,
+    /// What to tell of a hook with an unknown outcome that was not run here.
+    outcome: Option<HookOutcome>,
+}
+
+impl Seen {
+    /// The answer for a hook with an unknown outcome, where a person gave one; how to give one, where not.
+    fn told(&self, event: &wire::RolloutEvent, progress: &Progress) -> Option<wire::HookFinished> {
+        let Some(wire::rollout_event::Kind::Hook(hook)) = &event.kind else { return None };
+        if hook.state() != wire::HookState::Unknown || self.hooks.contains_key(&hook.hook_id) {
+            return None;
+        }
+        let Some(outcome) = self.outcome else {
+            progress.line(&format!(
+                "    look what hook {} did, then say so: `dhow rollout attach {} --hook succeeded` or `--hook failed`",
+                hook.name, self.rollout_id
+            ));
+            return None;
+        };
+        let (exit_code, error) = match outcome {
+            HookOutcome::Succeeded => (0, String::new()),
+            HookOutcome::Failed => (1, "a person said that it failed".to_owned()),
+        };
+        Some(wire::HookFinished { hook_id: hook.hook_id.clone(), exit_code, error })
+    }
+
+    fn of(rollout_id: String) -> Self {
+        Self {
+            rollout_id,
+            accepted: false,
+            sequence: 0,
+            hooks: BTreeMap::new(),
+            announced: None,
+            outcome: None,
+        }
+    }
 }
 
 impl Follow<'_> {
@@ -90,20 +134,45 @@ impl Follow<'_> {
     ///
     /// The controller refused it, or was lost for good.
     pub async fn start(
-        mut self,
+        self,
         start: wire::StartRollout,
         progress: &mut Progress,
     ) -> anyhow::Result<Followed> {
         let hosts = start.options.as_ref().map_or(0, |o| o.hosts.len());
-        let mut seen = Seen {
-            rollout_id: start.rollout_id.clone(),
-            accepted: false,
-            sequence: 0,
-            hooks: BTreeMap::new(),
-            announced: None,
-        };
-        let hook_files = start.hooks.clone();
-        let mut first = Up::Start(start);
+        let seen = Seen::of(start.rollout_id.clone());
+        let hooks = start.hooks.clone();
+        self.follow(Up::Start(start), hooks, hosts, seen, progress).await
+    }
+
+    /// Attaches to a rollout that runs and follows it to its end, running its hooks from here on.
+    ///
+    /// # Errors
+    ///
+    /// There is no such rollout, these are not its hooks, or the controller was lost for good.
+    pub async fn attach(
+        self,
+        rollout: &wire::RolloutSummary,
+        hooks: Vec<wire::HookFile>,
+        outcome: Option<HookOutcome>,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Followed> {
+        let seen = Seen { outcome, ..Seen::of(rollout.id.clone()) };
+        let first = Up::Attach(wire::AttachRollout {
+            rollout_id: rollout.id.clone(),
+            hooks: hooks.clone(),
+            after_sequence: 0,
+        });
+        self.follow(first, hooks, rollout.hosts.len(), seen, progress).await
+    }
+
+    async fn follow(
+        mut self,
+        mut first: Up,
+        hook_files: Vec<wire::HookFile>,
+        hosts: usize,
+        mut seen: Seen,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Followed> {
         let mut attempt = 0;
         let finished = loop {
             let before = seen.sequence;
@@ -119,7 +188,7 @@ impl Follow<'_> {
             if !lost || attempt > REATTACHES {
                 if seen.accepted && lost {
                     bail!(
-                        "the controller was lost ({}); the rollout goes on without this client: `dhow rollout show {}`",
+                        "the controller was lost ({}); the rollout goes on without this client: `dhow rollout attach {}`",
                         status.message(),
                         seen.rollout_id
                     );
@@ -176,6 +245,10 @@ impl Follow<'_> {
                     // Events of live progress carry no sequence.
                     seen.sequence = seen.sequence.max(event.sequence);
                     progress.event(&event);
+                    if let Some(finished) = seen.told(&event, progress) {
+                        let message = Some(Up::HookFinished(finished));
+                        let _ = outbox.send(wire::DeployRequest { message }).await;
+                    }
                     let Some(hook) = seen.announced.take_if(|hook| starts(&event, &hook.hook_id))
                     else {
                         continue;

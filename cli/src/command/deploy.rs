@@ -156,7 +156,7 @@ async fn roll_out(globals: &Globals, kind: Kind, lock: &LockArgs) -> anyhow::Res
     let follow = Follow { client: &mut client, project: &project, verbose: globals.verbose };
     let followed = follow.start(start, &mut progress).await;
     progress.finish();
-    Ok(tell(followed?, kind, &spec, globals))
+    Ok(tell(followed?, kind.word(), &spec.app, spec.version.as_str(), globals))
 }
 
 /// Asks for the hosts' keys: also what says which hosts are not enrolled, before anything else happens.
@@ -263,21 +263,25 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn tell(followed: Followed, kind: Kind, spec: &Spec, globals: &Globals) -> Outcome {
-    let app: &App = &spec.app;
+/// Says how a rollout ended.
+pub(super) fn tell(
+    followed: Followed,
+    what: &str,
+    app: &App,
+    version: &str,
+    globals: &Globals,
+) -> Outcome {
     let style = globals.style();
     let succeeded = followed.state == wire::RolloutState::Succeeded;
     if !globals.json && (!globals.quiet || !succeeded) {
         let took = followed.runtime.as_secs_f64();
         let line = match succeeded {
             true => style.green(&format!(
-                "{app} {} is live on {} hosts ({took:.1} s)",
-                spec.version, followed.hosts
+                "{app} {version} is live on {} hosts ({took:.1} s)",
+                followed.hosts
             )),
             false => style.red(&format!(
-                "{} of {app} {} {}: {}\nSee `dhow rollout show {}` and `dhow status`.",
-                kind.word(),
-                spec.version,
+                "{what} of {app} {version} {}: {}\nSee `dhow rollout show {}` and `dhow status`.",
                 crate::output::event::state_word(followed.state).replace('_', " "),
                 followed.reason,
                 followed.rollout_id

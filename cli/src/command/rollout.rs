@@ -1,14 +1,17 @@
-//! `dhow rollout list` and `show`.
+//! `dhow rollout list`, `show` and `attach`.
 
+use anyhow::bail;
 use clap::Subcommand;
 use dhow_proto::model::App;
 use dhow_proto::wire;
 use serde_json::json;
 
-use super::{Globals, Outcome};
+use super::{Globals, Outcome, deploy};
 use crate::client::Client;
+use crate::follow::{Follow, HookOutcome};
+use crate::hooks;
 use crate::output::event::{failed_json, failure, rfc3339, state_word};
-use crate::output::progress::print_line;
+use crate::output::progress::{Progress, print_line};
 use crate::output::table;
 use crate::project::Project;
 
@@ -27,6 +30,14 @@ pub enum Rollout {
         /// Its id, or the beginning of it
         id: String,
     },
+    /// Follows a rollout whose client went away, and runs its hooks
+    Attach {
+        /// Its id, or the beginning of it
+        id: String,
+        /// What became of the hook that the client left behind
+        #[arg(long, value_name = "OUTCOME")]
+        hook: Option<HookOutcome>,
+    },
 }
 
 /// Runs the command.
@@ -38,8 +49,33 @@ pub async fn run(globals: &Globals, rollout: Rollout) -> anyhow::Result<Outcome>
     match rollout {
         Rollout::List { limit } => list(globals, limit).await?,
         Rollout::Show { id } => show(globals, id).await?,
+        Rollout::Attach { id, hook } => return attach(globals, id, hook).await,
     }
     Ok(Outcome::Done)
+}
+
+async fn attach(
+    globals: &Globals,
+    id: String,
+    hook: Option<HookOutcome>,
+) -> anyhow::Result<Outcome> {
+    let project = Project::load_here(globals)?;
+    let mut client = Client::connect().await?;
+    let request = wire::GetRolloutRequest { id };
+    let answer = client.control().get_rollout(request).await.map_err(Client::explain)?.into_inner();
+    let rollout = answer.rollout.unwrap_or_default();
+    // Another app's hooks have no business here, even where they are the same files.
+    let app = project.app()?;
+    if rollout.app != Some((&app).into()) {
+        bail!("rollout {} is not one of {app}: run this in its project", rollout.id);
+    }
+    let hooks = hooks::find(&project.hooks(), &hooks::ROLLOUT_HOOKS);
+    let mut progress = Progress::new(globals.json, globals.quiet, globals.style());
+    let follow = Follow { client: &mut client, project: &project, verbose: globals.verbose };
+    let followed = follow.attach(&rollout, hooks, hook, &mut progress).await;
+    progress.finish();
+    let (what, version) = (operation(rollout.operation()), &rollout.version);
+    Ok(deploy::tell(followed?, &what, &app, version, globals))
 }
 
 async fn list(globals: &Globals, limit: u32) -> anyhow::Result<()> {
