@@ -31,7 +31,11 @@ use crate::session::{BlobSource, Board};
 use news::{Commands, Concern, Wake};
 
 /// Time between looks at the Engine while its events cannot be had.
-const EVENTS_AGAIN: Duration = Duration::from_secs(2);
+const EVENTS_AGAIN: Duration = Duration::from_millis(500);
+/// Time in which the stream of events is open for certain, so that what happened before it was is looked at.
+const EVENTS_OPEN: Duration = Duration::from_millis(500);
+/// Pause before a loop that broke is started anew.
+const BROKEN: Duration = Duration::from_secs(2);
 
 /// What the loops work with.
 #[derive(Clone)]
@@ -78,7 +82,7 @@ pub async fn run(rooms: Rooms, watchdog: Watchdog, shutdown: CancellationToken) 
             );
             let (name, stop) = (unit.clone(), shutdown.clone());
             // One that broke must not break again and again without a pause.
-            let pause = if broken.remove(&unit) { EVENTS_AGAIN } else { Duration::ZERO };
+            let pause = if broken.remove(&unit) { BROKEN } else { Duration::ZERO };
             let task = loops.spawn(async move {
                 if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
                     one.run().await;
@@ -118,23 +122,43 @@ async fn listen(rooms: &Rooms, wake: &watch::Sender<Wake>) {
     loop {
         let mut events = rooms.worker.engine().events();
         let mut commands = Commands::default();
-        while let Some(event) = events.next().await {
+        let open = tokio::time::sleep(EVENTS_OPEN);
+        tokio::pin!(open);
+        let mut opened = false;
+        loop {
+            let event = tokio::select! {
+                // Cancel-safe: a stream keeps what it has not given out.
+                event = events.next() => event,
+                () = &mut open, if !opened => {
+                    opened = true;
+                    wake.send_modify(|w| w.note(Concern::Everything));
+                    continue;
+                }
+            };
             match event {
-                Ok(event) => {
+                Some(Ok(event)) => {
                     rooms.board.set_engine_reachable(true);
                     if let Some(concern) = commands.concern(&event) {
                         wake.send_modify(|w| w.note(concern));
                     }
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::debug!(%error, "events of the Engine broke off");
                     break;
                 }
+                None => break,
             }
         }
-        // Events were missed: everything is looked at again.
+        rooms.board.note_engine_break();
+        // Events were missed: everything is looked at again, now and once they are heard again.
         wake.send_modify(|w| w.note(Concern::Everything));
-        rooms.board.set_engine_reachable(rooms.worker.engine().ping().await.is_ok());
-        tokio::time::sleep(EVENTS_AGAIN).await;
+        loop {
+            tokio::time::sleep(EVENTS_AGAIN).await;
+            let answers = rooms.worker.engine().ping().await.is_ok();
+            rooms.board.set_engine_reachable(answers);
+            if answers {
+                break;
+            }
+        }
     }
 }

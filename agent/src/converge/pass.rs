@@ -54,6 +54,8 @@ enum Outcome {
     Agreed,
     Superseded,
     Failed(Box<Failure>),
+    /// A step failed while the Engine went away: that says nothing of the generation.
+    Interrupted(Box<Failure>),
     Held(Held),
     AwaitingSecrets(String),
     Waiting(Impossible),
@@ -168,11 +170,20 @@ impl UnitLoop {
             }
             Outcome::Superseded => Next::Again,
             Outcome::Failed(failure) if !settled => self.fail(wanted, *failure),
-            Outcome::Waiting(what) if !settled && self.impatient(wanted, &what) => {
+            Outcome::Interrupted(failure) if !settled && self.impatient(wanted, failure.kind) => {
+                self.fail(wanted, *failure)
+            }
+            Outcome::Unobservable(ObserveError::Engine(error))
+                if !settled && self.impatient(wanted, error.kind()) =>
+            {
+                let failure = Failure::new("observe", error.kind(), error.to_string(), self.now());
+                self.fail(wanted, failure)
+            }
+            Outcome::Waiting(what) if !settled && self.impatient(wanted, what.kind) => {
                 let failure = Failure::new("wait", what.kind, what.reason, self.now());
                 self.fail(wanted, failure)
             }
-            Outcome::Unresolved(reason) if !settled && self.given_up(wanted, &reason) => {
+            Outcome::Unresolved(reason) if !settled && self.given_up(wanted) => {
                 self.fail(wanted, Failure::new("fetch", FailureKind::Other, reason, self.now()))
             }
             other => self.report_trouble(wanted, other, observed),
@@ -181,18 +192,18 @@ impl UnitLoop {
 
     /// True once what the intent names was missing for too long, not counting times without a controller: those are not
     /// the version's fault, and the controller decides how long it waits for the host.
-    fn given_up(&mut self, wanted: &Accepted, reason: &str) -> bool {
+    fn given_up(&mut self, wanted: &Accepted) -> bool {
         if !*self.rooms.source.online().borrow() {
             self.waiting_since = None;
             return false;
         }
-        self.impatient(wanted, &Impossible { kind: FailureKind::Other, reason: reason.to_owned() })
+        self.impatient(wanted, FailureKind::Other)
     }
 
     /// True once a new generation has waited for too long.
-    fn impatient(&mut self, wanted: &Accepted, what: &Impossible) -> bool {
+    fn impatient(&mut self, wanted: &Accepted, waits_for: FailureKind) -> bool {
         let patience = match &wanted.intent.desired {
-            Desired::App(app) if what.kind == FailureKind::Locked => {
+            Desired::App(app) if waits_for == FailureKind::Locked => {
                 app.lock.as_ref().and_then(|lock| lock.wait).unwrap_or(PATIENCE)
             }
             _ => PATIENCE,

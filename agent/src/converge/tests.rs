@@ -2,6 +2,7 @@
 //! which units an event wakes.
 
 mod holds;
+mod kills;
 mod lives;
 mod settles;
 mod world;

@@ -5,13 +5,14 @@
 //! Always true: no randomness and no clock but tokio's or the one it is given, so that a test with paused time is
 //! deterministic.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dhow_proto::model::{ImageRef, kamal};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     ImageFilter, ImageView, LogQuery, NetworkView, NewContainer, ObservedContainer, ProcessView,
     PullProgress, familiar,
 };
+use crate::proxy::Route;
 
 mod model;
 mod proxy;
@@ -35,6 +37,17 @@ pub struct FakeEngine {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<EngineEvent>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    /// Whether it is there; connections end with every change.
+    here: watch::Sender<bool>,
+}
+
+/// What becomes of containers whose Engine was killed, once it is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// They ran on (`live-restore`).
+    Live,
+    /// Docker 20.10 without it: all are stopped and stay so, whatever their restart policy says.
+    Stopped,
 }
 
 impl Default for FakeEngine {
@@ -54,7 +67,7 @@ impl FakeEngine {
     /// An Engine that lives by this clock, whatever runtime calls it: it outlives an agent that is simulated to crash.
     pub fn with_clock(clock: Arc<dyn Fn() -> SystemTime + Send + Sync>) -> Self {
         let (events, _) = broadcast::channel(EVENTS);
-        Self { state: Arc::default(), events, clock }
+        Self { state: Arc::default(), events, clock, here: watch::Sender::new(true) }
     }
 
     /// The model's time: tokio's from a fixed start, unless it was given another.
@@ -73,8 +86,35 @@ impl FakeEngine {
         state
     }
 
+    /// It is killed: calls fail, connections end, containers and what runs in them go on.
+    pub fn go_away(&self) {
+        self.here.send_replace(false);
+    }
+
+    /// It is back.
+    pub fn come_back(&self, restore: Restore) {
+        if restore == Restore::Stopped {
+            let mut state = self.lock();
+            for deploy in state.deploys.values_mut() {
+                deploy.ended.get_or_insert_with(|| Err("unexpected EOF".to_owned()));
+            }
+            for c in state.containers.iter_mut().filter(|c| c.view.state.is_up()) {
+                c.view.state = ContainerState::Exited;
+                c.view.exit_code = Some(255);
+            }
+        }
+        self.here.send_replace(true);
+    }
+
+    fn away() -> EngineError {
+        EngineError::Unreachable("connection refused".to_owned())
+    }
+
     /// Begins a call: fails it where a test asked for that.
     fn call(&self, name: &str) -> Result<MutexGuard<'_, State>, EngineError> {
+        if !*self.here.borrow() {
+            return Err(Self::away());
+        }
         let mut state = self.lock();
         state.calls.push(name.to_owned());
         match state.failures.iter().position(|(call, _)| call == name || call == "*") {
@@ -193,6 +233,11 @@ impl FakeEngine {
                 .iter()
                 .any(|c| route.reaches(c.view.short_id()) && c.serves(now))
         })
+    }
+
+    /// kamal-proxy's table.
+    pub fn routes(&self) -> BTreeMap<String, Route> {
+        self.lock().routes.clone()
     }
 
     /// True where a container with these labels runs.
@@ -419,7 +464,19 @@ impl Engine for FakeEngine {
         });
         match begun {
             Err(e) => done(Err(e)),
-            Ok(()) => Box::pin(proxy::run(self.clone(), argv.to_vec(), deadline)),
+            Ok(()) => {
+                let run = proxy::run(self.clone(), argv.to_vec(), deadline);
+                let mut here = self.here.subscribe();
+                Box::pin(async move {
+                    tokio::select! {
+                        biased;
+                        ended = run => ended,
+                        _ = here.changed() => {
+                            Err(EngineError::OutcomeUnknown("the connection was lost".to_owned()))
+                        }
+                    }
+                })
+            }
         }
     }
 
@@ -432,11 +489,18 @@ impl Engine for FakeEngine {
     }
 
     fn events(&self) -> BoxStream<'_, Result<EngineEvent, EngineError>> {
-        let receiver = self.events.subscribe();
-        stream::unfold(receiver, |mut receiver| async move {
+        if !*self.here.borrow() {
+            return stream::once(async { Err(Self::away()) }).boxed();
+        }
+        let open = (self.events.subscribe(), self.here.subscribe());
+        stream::unfold(open, |(mut receiver, mut here)| async move {
             loop {
-                match receiver.recv().await {
-                    Ok(event) => return Some((Ok(event), receiver)),
+                let event = tokio::select! {
+                    event = receiver.recv() => event,
+                    _ = here.changed() => return None,
+                };
+                match event {
+                    Ok(event) => return Some((Ok(event), (receiver, here))),
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }

@@ -6,7 +6,7 @@ use super::observed::{LockView, Observed, ObservedApp, ObservedProxy, ObservedRo
 use super::serving::role_of;
 use super::step::{ContainerRef, Step};
 use super::wanted::Wanted;
-use super::{Plan, unsupported};
+use super::{Impossible, Plan, unsupported};
 use crate::engine::ContainerState;
 
 pub(super) fn plan(wanted: &Wanted, observed: &Observed) -> Plan {
@@ -22,6 +22,11 @@ fn role(wanted: &Wanted, observed: &ObservedRole) -> Plan {
         return unsupported(&wanted.intent.unit);
     };
     let service = app.role_prefix(role);
+    // A route that is left behind would send requests nowhere once the proxy runs again.
+    if observed.proxy.routes == Routes::Unknown && observed.proxy.container.is_some() {
+        let reason = "kamal-proxy does not run, so the route of the role cannot be removed";
+        return Plan::Waiting(Impossible::new(FailureKind::ProxyMissing, reason));
+    }
     let mut steps = Vec::new();
     if observed.proxy.routes.get(&service).is_some() {
         steps.push(Step::RemoveRoute { service });

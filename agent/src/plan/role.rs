@@ -113,10 +113,12 @@ fn blind(role: &Role<'_>, wanted: &Wanted, observed: &ObservedRole) -> Option<Pl
         {
             None
         }
-        (Routes::Unknown, _) if wanted.settled => {
+        // One that is there and stopped is started by its own unit: after a crash of the Engine, say.
+        (Routes::Unknown, Some(_)) => Some(Plan::Waiting(missing("kamal-proxy does not run"))),
+        (Routes::Unknown, None) if wanted.settled => {
             Some(Plan::Waiting(missing("kamal-proxy does not run")))
         }
-        (Routes::Unknown, _) => {
+        (Routes::Unknown, None) => {
             Some(Plan::Impossible(missing("kamal-proxy does not run on this host")))
         }
     }
@@ -184,17 +186,16 @@ fn running(role: &Role<'_>, wanted: &Wanted, observed: &ObservedRole) -> Result<
             steps.push(Step::RemoveRoute { service: role.service.clone() });
         }
     }
-    let mut stopped_any = false;
     for old in others(observed, candidate) {
-        stopped_any = true;
         let mut container = ContainerRef::observed(old);
         if let Some(to) = renamed_to(&steps, old) {
             container = container.renamed(&to);
         }
         steps.push(Step::Stop { container, grace: role.grace() });
     }
-    // Only as the end of a switch: a rollout prepares files for a version that is not wanted yet.
-    if stopped_any && !wanted.settled {
+    // Only as the end of a switch, whoever stopped the old container (a plan that was cut short, say): a rollout prepares
+    // files for a version that is not wanted yet.
+    if !wanted.settled {
         steps.extend(clean::steps(role, observed));
     }
     Ok(Plan::Steps(steps))

@@ -1,7 +1,7 @@
 //! What every unit says now: written by the converge loops, read by the session.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dhow_proto::model::Unit;
@@ -16,6 +16,7 @@ pub struct Board(Arc<Inner>);
 struct Inner {
     statuses: Mutex<BTreeMap<Unit, Arc<Status>>>,
     engine_reachable: AtomicBool,
+    engine_breaks: AtomicU64,
     changes: watch::Sender<u64>,
 }
 
@@ -24,6 +25,7 @@ impl Default for Board {
         Self(Arc::new(Inner {
             statuses: Mutex::default(),
             engine_reachable: AtomicBool::new(false),
+            engine_breaks: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         }))
     }
@@ -64,6 +66,16 @@ impl Board {
     /// Notes whether the Docker Engine answers.
     pub fn set_engine_reachable(&self, reachable: bool) {
         self.0.engine_reachable.store(reachable, Ordering::Relaxed);
+    }
+
+    /// Grows whenever the connection to the Docker Engine was lost: whatever was under way then may have been cut short.
+    pub fn engine_breaks(&self) -> u64 {
+        self.0.engine_breaks.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the connection to the Docker Engine was lost.
+    pub fn note_engine_break(&self) {
+        self.0.engine_breaks.fetch_add(1, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Unit, Arc<Status>>> {

@@ -63,9 +63,16 @@ impl UnitLoop {
                 }
                 // Without the times: they are told once, at the end.
                 let seen = Seen::of(aim.resolved, &observed, &[]);
-                if let Err(failure) = self.step(aim, &steps, index, seen, &mut times).await {
-                    let seen = Seen::of(aim.resolved, &observed, &times);
-                    return (Outcome::Failed(failure), Some(seen));
+                let breaks = self.rooms.board.engine_breaks();
+                match self.step(aim, &steps, index, seen, &mut times).await {
+                    Ok(()) => self.waiting_since = None,
+                    Err(failure) => {
+                        let seen = Some(Seen::of(aim.resolved, &observed, &times));
+                        return match self.engine_went_away(breaks, &failure).await {
+                            true => (Outcome::Interrupted(failure), seen),
+                            false => (Outcome::Failed(failure), seen),
+                        };
+                    }
                 }
             }
         }
@@ -138,6 +145,15 @@ impl UnitLoop {
         }
         tracing::info!(unit = %self.unit, step = %progress.text, elapsed_ms = began.elapsed().as_millis() as u64, ok = result.is_ok(), "step");
         result
+    }
+
+    /// True where the Engine was lost since it had been lost `breaks` times: what a step did meanwhile is only known by
+    /// looking again.
+    async fn engine_went_away(&self, breaks: u64, failure: &Failure) -> bool {
+        failure.kind == FailureKind::EngineUnreachable
+            || self.rooms.board.engine_breaks() != breaks
+            // The stream of events may notice a moment later, or be waiting to be opened again.
+            || self.rooms.worker.engine().ping().await.is_err()
     }
 
     fn superseded(&self, wanted: &Accepted) -> bool {

@@ -48,6 +48,16 @@ impl UnitLoop {
                 self.rooms.board.post(status);
                 Next::Retry
             }
+            Outcome::Interrupted(failure) => {
+                tracing::warn!(unit = %self.unit, step = %failure.step, reason = %failure.reason, "the Engine went away during a step; it is looked at again");
+                let mut status = self.status(wanted, Phase::Converging(None), observed.as_ref());
+                status.warnings.push(format!(
+                    "interrupted at `{}`, as the Docker Engine went away: {}",
+                    failure.step, failure.reason
+                ));
+                self.rooms.board.post(status);
+                Next::Wait
+            }
             Outcome::Unobservable(error) => self.unobservable(wanted, error),
         }
     }

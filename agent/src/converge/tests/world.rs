@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::converge::{self, Rooms};
 use crate::engine::fake::FakeEngine;
-use crate::execute::tests::world::{Role, World};
+use crate::execute::tests::world::{Role, World, folder};
 use crate::ledger::{Disk, Events, Ledger};
 use crate::notify::Watchdog;
 use crate::session::{BlobSource, Board, FetchError};
@@ -73,7 +73,7 @@ impl Agent {
     pub(super) async fn start() -> Self {
         let world = Arc::new(World::ready().await);
         let source = Source { blobs: Arc::default(), online: watch::Sender::new(true) };
-        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let dir = Arc::new(folder());
         Self::on(world, source, dir, Arc::new(HostKey::generate().unwrap()))
     }
 
@@ -110,6 +110,22 @@ impl Agent {
         let ended = tokio::time::timeout(PATIENCE, self.task.take().unwrap()).await;
         ended.expect("the loops did not end").unwrap();
         Self::on(self.world.clone(), self.source.clone(), self.dir.clone(), self.host_key.clone())
+    }
+
+    /// A first agent on this host.
+    pub(super) fn at(world: World) -> Self {
+        let source = Source { blobs: Arc::default(), online: watch::Sender::new(true) };
+        let host_key = Arc::new(HostKey::generate().unwrap());
+        Self::on(Arc::new(world), source, Arc::new(folder()), host_key)
+    }
+
+    /// Ends the loops wherever they are, as `kill -9` does, and starts new ones on the same disk.
+    pub(super) async fn killed(mut self, world: World) -> Self {
+        let task = self.task.take().unwrap();
+        task.abort();
+        let _ = task.await;
+        let (source, dir) = (self.source.clone(), self.dir.clone());
+        Self::on(Arc::new(world), source, dir, self.host_key.clone())
     }
 
     pub(super) fn give_blob(&self, bytes: Vec<u8>) -> BlobRef {

@@ -154,6 +154,20 @@ async fn pruning_keeps_the_newest_and_every_latest() {
     assert!(world.engine.image(&staging.to_string()).await.unwrap().is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_stopped_with_the_engine_is_not_pruned() {
+    let world = World::ready().await;
+    for version in ["v1", "v2", "v1"] {
+        world.deploy(&Role::web(version)).await;
+    }
+    world.engine.force_state("shop-web-v1", crate::engine::ContainerState::Exited);
+    let mut intent = app_intent("v1");
+    intent.staged = None;
+    intent.prune = prune(1, 1);
+    let steps = world.settle(&app_wanted(intent)).await;
+    assert!(!steps.contains("remove shop-web"), "v1 is current, v2 is the one to keep: {steps}");
+}
+
 /// Images come in the order of their ids, which mean nothing.
 fn sorted_images(text: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();

@@ -193,6 +193,19 @@ async fn stopped_and_removed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_role_is_not_removed_without_its_route() {
+    let world = World::ready().await;
+    world.deploy(&Role::web("v1")).await;
+    world.engine.force_state("kamal-proxy", ContainerState::Exited);
+    let gone = absent(role_unit("web"), Absent::Remove);
+    expect!["waiting: kamal-proxy does not run, so the route of the role cannot be removed"]
+        .assert_eq(&world.plan(&gone).await.to_string());
+    world.settle(&proxy_wanted(0)).await;
+    world.settle(&gone).await;
+    assert!(world.engine.routes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_role_that_leaves_the_proxy_loses_its_route_last() {
     let world = World::ready().await;
     world.deploy(&Role::web("v1")).await;

@@ -21,6 +21,7 @@ use dhow_proto::model::{
 };
 use proptest::prelude::prop;
 
+use crate::engine::Engine;
 use crate::engine::fake::{FakeEngine, FakeImage};
 use crate::execute::{OpenedSecrets, StepContext, Worker, WorkerSettings};
 use crate::host::Homes;
@@ -32,7 +33,7 @@ pub(crate) struct World {
     pub(crate) engine: FakeEngine,
     pub(crate) worker: Arc<Worker>,
     pub(crate) home: PathBuf,
-    _directory: tempfile::TempDir,
+    directory: Arc<tempfile::TempDir>,
 }
 
 pub(crate) fn app() -> App {
@@ -222,6 +223,12 @@ pub(crate) fn app_wanted(intent: AppIntent) -> Wanted {
     wanted(Unit::App(app()), 1, Desired::App(intent), &[])
 }
 
+/// In memory where the machine has such a place: these tests write and sync thousands of small files.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 impl World {
     /// A host without anything; the proxy's image and versions v1 to v3 are in the registry.
     pub(crate) fn new() -> Self {
@@ -231,7 +238,7 @@ impl World {
         for version in ["v1", "v2", "v3"] {
             engine.publish(image(version), None);
         }
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Arc::new(folder());
         let home = directory.path().join("home");
         let settings = WorkerSettings {
             homes: Homes { base: home.clone(), passwd: PathBuf::from("/etc/passwd") },
@@ -241,7 +248,29 @@ impl World {
         let clock = engine.clone();
         let worker = Worker::new(Arc::new(engine.clone()), settings, Arc::new(move || clock.now()));
         let worker = Arc::new(worker);
-        Self { engine, worker, home, _directory: directory }
+        Self { engine, worker, home, directory }
+    }
+
+    /// The same host under a worker that is new, as after a restart of the agent, with another way to its Engine.
+    pub(crate) fn again(&self, engine: Arc<dyn Engine>, breakpoints: Breakpoints) -> Self {
+        let settings = WorkerSettings {
+            homes: Homes { base: self.home.clone(), passwd: PathBuf::from("/etc/passwd") },
+            memory: self.directory.path().join("memory"),
+            breakpoints,
+        };
+        let clock = self.engine.clone();
+        let worker = Worker::new(engine, settings, Arc::new(move || clock.now()));
+        Self {
+            engine: self.engine.clone(),
+            worker: Arc::new(worker),
+            home: self.home.clone(),
+            directory: self.directory.clone(),
+        }
+    }
+
+    /// Where the worker keeps what it remembers.
+    pub(crate) fn memory(&self) -> PathBuf {
+        self.directory.path().join("memory")
     }
 
     /// The same with a proxy that runs and with the versions' images.

@@ -11,8 +11,16 @@ use crate::engine::{ContainerState, ObservedContainer, familiar};
 pub(super) fn containers<'a>(view: &View<'a>, retain: u32) -> Vec<&'a ObservedContainer> {
     let retain = usize::try_from(retain).unwrap_or(usize::MAX);
     let mut gone = Vec::new();
+    let latest = view.latest_id();
     for containers in by_role(view).into_values() {
-        let stopped = containers.into_iter().filter(|c| {
+        // With a crash of the Engine everything may have stopped: what is about to be started again is no old container.
+        let current = match containers.iter().any(|c| c.state.is_up()) {
+            true => None,
+            false => containers.iter().find(|c| Some(c.image_id.as_str()) == latest),
+        };
+        let current = current.map(|c| c.id.clone());
+        let old = containers.into_iter().filter(|c| Some(&c.id) != current.as_ref());
+        let stopped = old.filter(|c| {
             matches!(
                 c.state,
                 ContainerState::Created | ContainerState::Exited | ContainerState::Dead
