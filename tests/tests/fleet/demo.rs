@@ -69,14 +69,13 @@ pub(crate) fn the_demo_deploys_twice_under_load_and_leaves_no_trace(_: &mut Shar
     bring(host)?;
     refuses_what_is_not_its_own(host)?;
 
+    let line =
+        regex::Regex::new(r"^demo: v2 live at http://127\.0\.0\.1:\d+, \d+ requests, 0 failed$")?;
     let before = traces(host)?;
     // The second finds the first running.
     for round in 1..=2 {
         let said = demo(host, "up")?.ok().with_context(|| format!("round {round}"))?.stdout;
         let last = said.lines().last().unwrap_or_default();
-        let line = regex::Regex::new(
-            r"^demo: v2 live at http://127\.0\.0\.1:\d+, \d+ requests, 0 failed$",
-        )?;
         ensure!(line.is_match(last), "round {round} ends with {last:?}:\n{said}");
         for word in
             ["a stand-in", "$ dhow deploy -P --version v2", "dhow-demo v2 is live on 1 hosts"]

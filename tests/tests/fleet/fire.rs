@@ -153,6 +153,9 @@ pub(crate) fn a_host_unreachable_from_the_start_is_named_at_once_and_nothing_is_
     Ok(())
 }
 
+/// A version, its environment, and what must be said of it.
+type Sick = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
 pub(crate) fn why_a_version_does_not_get_healthy_is_told_in_a_sentence(
     shared: &mut Shared,
 ) -> Result<()> {
@@ -164,7 +167,7 @@ pub(crate) fn why_a_version_does_not_get_healthy_is_told_in_a_sentence(
         yml.replace("deploy_timeout: 10", "deploy_timeout: 4").replace("timeout: 5", "timeout: 1");
     project.write("config/deploy.yml", &yml)?;
     project.push(fleet, &["v1"], |image| image)?;
-    let sick: [(&str, &[(&str, &str)], &[&str]); 7] = [
+    let sick: [Sick; 7] = [
         ("port", &[("APP_PORT", "3000")], &["nothing listens on port 80", "port 3000"]),
         ("deaf", &[("APP_START_DELAY_MS", "60000")], &["nothing listens on port 80", "no port"]),
         (
