@@ -28,6 +28,8 @@ mod images;
 mod kamal;
 #[path = "fleet/offline.rs"]
 mod offline;
+#[path = "fleet/refusals.rs"]
+mod refusals;
 #[path = "fleet/scene.rs"]
 mod scene;
 #[path = "fleet/secrets.rs"]
@@ -64,6 +66,11 @@ fn main() -> ExitCode {
         everyday::versions_and_redeploys_and_filters_do_what_they_say,
         everyday::apps_and_destinations_share_hosts_without_meeting,
         everyday::boot_groups_run_their_hooks_and_roles_without_proxy_are_waited_for,
+        refusals::hosts_that_are_not_there_are_named_before_anything_changes,
+        refusals::a_locked_app_is_refused_naming_who_and_waited_for_where_asked,
+        refusals::what_another_app_owns_is_refused_naming_both,
+        refusals::a_version_that_cannot_start_is_told_why_and_the_old_one_serves_on,
+        refusals::a_wrong_registry_password_and_a_full_disk_are_told,
         secrets::canaries_are_found_only_where_secrets_belong,
         demo::the_demo_deploys_twice_under_load_and_leaves_no_trace,
         clean::two_fleets_exist_at_once_without_meeting,
