@@ -433,7 +433,7 @@ impl Builder<'_> {
         match (boots, stops) {
             (true, true) => self.intents(StageKind::Proxy, "proxy, stale containers", changes),
             (true, false) => self.intents(StageKind::Proxy, "proxy", changes),
-            (false, true) => self.intents(StageKind::StopStale, "stale containers", changes),
+            (false, true) => self.intents(StageKind::Proxy, "stale containers", changes),
             (false, false) => {}
         }
     }

@@ -73,6 +73,8 @@ const SCENARIOS: [Scenario; 10] = [
         name: "maintenance",
         before: |host| Box::pin(host.deploy("v1", 1)),
         play: |host| {
+            // Maintenance is what is asked for.
+            host.fate.must_serve(&["shop-job"]);
             Box::pin(async {
                 let drain = Duration::from_secs(2);
                 let traffic = Traffic::Maintenance { message: "back soon".to_owned(), drain };

@@ -194,7 +194,7 @@ impl Checker {
             self.expected.push(node.span);
         } else if node.as_list().is_some() {
             self.text_list(node);
-        } else if !is_text(node) {
+        } else if !matches!(node.value, Value::String(_)) {
             self.wrong_type("a boolean or a string or an array", node);
         }
     }

@@ -21,10 +21,8 @@ enumerated! {
         PreDeploy => "pre-deploy",
         /// Looks for the image of a version to go back to.
         FindImage => "find-image",
-        /// Network and kamal-proxy; containers that nothing needs as well.
+        /// Network and kamal-proxy, and containers that nothing needs are stopped.
         Proxy => "proxy",
-        /// Stops containers that nothing needs, where the proxy is left alone.
-        StopStale => "stop-stale",
         /// Error pages, assets and certificates.
         Prepare => "prepare",
         /// A hook.
@@ -59,7 +57,6 @@ impl StageKind {
             | Self::Lock
             | Self::FindImage
             | Self::Proxy
-            | Self::StopStale
             | Self::Prepare
             | Self::BootPrimary
             | Self::Boot

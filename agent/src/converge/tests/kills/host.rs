@@ -348,7 +348,8 @@ impl Host {
                 // Of ciphertexts, which are random.
                 memory["prepared"] = memory["prepared"].is_string().into();
                 lines.push(format!("memory {name} {memory}"));
-            } else {
+            } else if !memory["lock"].is_null() {
+                // A removed app's memory that says nothing may stay.
                 lines.push(format!("memory {name} lock {}", memory["lock"]));
             }
         }
