@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Who holds an app's lock.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{app} is being changed by {by} since {since}: {operation} of version {version}, rollout {rollout}{}",
-    waited.map(|s| format!(" (waited {s} s)")).unwrap_or_default())]
+    waited.map_or_else(|| "; wait for it with --lock-wait".to_owned(), |s| format!(" (waited {s} s)")))]
 pub struct Locked {
     /// The app.
     pub app: App,

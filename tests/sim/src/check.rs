@@ -251,8 +251,14 @@ pub(crate) fn busy(world: &World) -> Result<Option<String>, Broken> {
             let accepted = known.wanted.as_ref().map(|w| w.generation());
             let settled = known.settled.map(|s| s.generation());
             let failed = known.failed.map(|f| f.generation);
+            // What comes after a unit that failed never begins: the barrier of a host that catches up.
+            let behind = intent.after.iter().any(|after| {
+                let failed = ledger.known(&after.unit).failed.map(|f| f.generation);
+                failed >= Some(after.generation)
+            });
             let applied = match &intent.desired {
                 Desired::Settle { .. } | Desired::Absent(_) => true,
+                _ if behind => true,
                 _ => settled == accepted || failed == accepted,
             };
             if accepted != Some(intent.generation) || !applied {

@@ -106,7 +106,7 @@ pub(crate) fn a_locked_app_is_refused_naming_who_and_waited_for_where_asked(
     until_rollout_is(&stage, &project, "running")?;
     let began = std::time::Instant::now();
     let second = stage.dhow(project.dir(), &[&V1[..], &["-H"]].concat())?;
-    refused(&second, &["locked", "admin", "v2", "--lock-wait"])?;
+    refused(&second, &["admin since", "deploy of version v2", "--lock-wait"])?;
     ensure!(began.elapsed() < Duration::from_secs(5), "refused after {:?}", began.elapsed());
     let short =
         ["-H", "--lock-wait", "--lock-wait-timeout", "1", "--lock-wait-interval", "1"].as_slice();
