@@ -73,7 +73,6 @@ servers:
     cmd: bin/jobs
     options: {memory: 1g, cpus: 2}
 proxy:
-  ssl: true
   host: shop.example.com
   app_port: 3000
   healthcheck: {path: /up, interval: 3, timeout: 3}
