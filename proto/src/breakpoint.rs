@@ -87,14 +87,22 @@ mod tests {
         let path = folder.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let points = Breakpoints::at(Some(path));
-        let program = tokio::spawn(async move { points.reach(|| "before pull".to_owned()).await });
-        let stream = tokio::task::spawn_blocking(move || listener.accept().unwrap().0);
-        let mut line = String::new();
-        let mut stream = BufReader::new(stream.await.unwrap());
-        stream.read_line(&mut line).unwrap();
+        let mut program =
+            tokio::spawn(async move { points.reach(|| "before pull".to_owned()).await });
+        // The whole reading is off the runtime's only thread, on which the program has to write.
+        let (line, stream) = tokio::task::spawn_blocking(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            (line, stream)
+        })
+        .await
+        .unwrap();
         assert_eq!(line, "before pull\n");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(!program.is_finished());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), &mut program).await.is_err(),
+            "it did not wait"
+        );
         drop(stream);
         program.await.unwrap();
     }

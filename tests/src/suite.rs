@@ -6,11 +6,15 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::fleet::{Fleet, FleetOptions, take_logs_of_dropped_fleets};
+
+/// A case that takes longer hangs: the longest takes about a third of this on a busy machine.
+const CASE_DEADLINE: Duration = Duration::from_mins(15);
 
 /// One test.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +114,9 @@ pub fn main(cases: &[Case], options: FleetOptions) -> ExitCode {
     for case in &chosen {
         println!("test {} ...", case.name);
         let case_begun = Instant::now();
+        let over = end_after(CASE_DEADLINE, case.name);
         let outcome = run_case(case, &mut shared);
+        drop(over);
         let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
         println!("test {} ... {verdict} ({:.1} s)", case.name, case_begun.elapsed().as_secs_f32());
         if let Err(error) = outcome {
@@ -139,6 +145,22 @@ pub fn main(cases: &[Case], options: FleetOptions) -> ExitCode {
         begun.elapsed().as_secs_f32()
     );
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Ends the program with a failure unless what is returned is dropped in time: a case that hangs must not take the whole run's time
+/// with it. The next run sweeps what it leaves.
+fn end_after(deadline: Duration, case: &'static str) -> mpsc::Sender<()> {
+    let (over, is_over) = mpsc::channel();
+    std::thread::spawn(move || {
+        if is_over.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
+            println!("test {case} ... FAILED\n    it did not end within {} s", deadline.as_secs());
+            println!(
+                "\nfailures:\n    {case}\n\ntest result: FAILED. The run ends here; the next one removes its fleet.\n"
+            );
+            std::process::exit(101);
+        }
+    });
+    over
 }
 
 fn run_case(case: &Case, shared: &mut Shared) -> Result<()> {
