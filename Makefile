@@ -68,6 +68,7 @@ test-fleet: programs ## run the tests on real Docker hosts; FILTER=WORD for some
 	$(if $(FILTER),,$(AS_ROOT) cargo test --workspace --lib -- ::real::)
 
 deny: ## check licenses, banned crates and sources of all dependencies
+	cargo fetch --locked # those of other platforms as well, which no build has needed
 	cargo deny --offline check bans licenses sources
 
 advisories: ## look for known vulnerabilities; needs the network
