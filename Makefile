@@ -93,4 +93,4 @@ bench: $(if $(filter dist,$(AGENT)),dist) ## print figures of release programs: 
 	$(AS_ROOT) env DHOW_BIN_DIR=$(RELEASE)/bench $(RELEASE)/dhow-bench $(GROUP)
 
 fleet-clean: ## remove fleets that were kept or left behind
-	$(AS_ROOT) cargo run --quiet -p dhow-tests --bin dhow-fleet -- clean
+	$(AS_ROOT) cargo run --quiet --bin dhow-fleet -- clean

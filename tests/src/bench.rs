@@ -59,6 +59,7 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<()> {
         }
     }
     let mut report = Report::new();
+    report.note(&format!("the proxy on all hosts: {}", report::proxy()));
     for group in GROUPS.iter().filter(|g| wanted.is_empty() || wanted.iter().any(|w| w == g.name)) {
         report.note(&format!("{}: {}", group.name, group.about));
         (group.run)(&mut report)?;

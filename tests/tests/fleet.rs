@@ -14,6 +14,8 @@ mod deploy;
 mod drift;
 #[path = "fleet/everyday.rs"]
 mod everyday;
+#[path = "fleet/faults.rs"]
+mod faults;
 #[path = "fleet/fire.rs"]
 mod fire;
 #[path = "fleet/golden.rs"]
@@ -73,12 +75,14 @@ fn main() -> ExitCode {
         refusals::a_wrong_registry_password_and_a_full_disk_are_told,
         secrets::canaries_are_found_only_where_secrets_belong,
         demo::the_demo_deploys_twice_under_load_and_leaves_no_trace,
+        faults::without_root_or_rights_one_message_says_what_is_missing,
+        faults::without_a_docker_engine_one_message_says_so,
+        faults::a_kernel_feature_that_is_missing_is_named,
+        faults::namespaces_in_use_under_a_fleets_names_are_taken_over,
+        faults::a_port_in_use_is_named,
+        faults::a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing,
         clean::two_fleets_exist_at_once_without_meeting,
-        clean::a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing,
-        clean::without_root_or_rights_one_message_says_what_is_missing,
-        clean::without_a_docker_engine_one_message_says_so,
         clean::fleets_below_two_directories_do_not_meet,
-        clean::a_port_in_use_is_named,
         clean::nothing_is_left_after_runs_in_order_panics_and_kills,
     ];
     suite::main(cases, FleetOptions { sshd: true, ..FleetOptions::hosts(3) })

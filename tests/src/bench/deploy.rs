@@ -40,9 +40,6 @@ struct Apps {
 pub(super) fn run(report: &mut Report) -> Result<()> {
     let fleet = fleet()?;
     let stage = Stage::set(&fleet)?;
-    if dhow_test_images::proxy_is_stand_in() {
-        report.note("the proxy is the stand-in for kamal-proxy (DHOW_PROXY_IMAGE names none)");
-    }
     let one = measure(report, &stage, &[1])?;
     let three = measure(report, &stage, &[1, 2, 3])?;
 

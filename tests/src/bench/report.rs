@@ -69,8 +69,17 @@ impl Report {
         };
         let rows: Vec<Vec<String>> =
             std::iter::once(head).chain(self.figures.iter().map(row)).collect();
-        self.table("All figures", &rows);
+        self.table(&format!("All figures; the proxy was {}", proxy()), &rows);
     }
+}
+
+/// Which proxy the figures are measured on: those on the stand-in say nothing of the real one's speed.
+pub(crate) fn proxy() -> String {
+    if dhow_test_images::proxy_is_stand_in() {
+        return "the stand-in for kamal-proxy (DHOW_PROXY_IMAGE names none)".to_owned();
+    }
+    let file = std::env::var_os("DHOW_PROXY_IMAGE").unwrap_or_default();
+    format!("that of {}", file.display())
 }
 
 /// Columns padded to their widest cell; all but the first column to the right.

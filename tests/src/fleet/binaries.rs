@@ -1,6 +1,5 @@
 //! Where the programs under test are, brought up to date by cargo.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +18,7 @@ pub fn workspace_root() -> PathBuf {
 
 /// The path of program `name` of this workspace (`dhow`, `dhow-agent`, `dhow-controller`, `dhow-load`, `dhow-demo`).
 ///
-/// With `DHOW_BIN_DIR` set it is taken from there as it is. Otherwise cargo brings it up to date
+/// With `DHOW_BIN_DIR` set it is taken from there as it is. Otherwise cargo brings all of them up to date
 /// first, once per process: a test that runs yesterday's program is worse than a slow one.
 ///
 /// # Errors
@@ -33,25 +32,27 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         }
         return std::path::absolute(&path).context("make a path absolute");
     }
-    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(path) = built.get(name) {
-        return Ok(path.clone());
+    let dir = match &*built {
+        Some(dir) => dir.clone(),
+        None => built.insert(build()?).clone(),
+    };
+    let path = dir.join(name);
+    if !path.is_file() {
+        bail!("cargo built this workspace's programs, but there is no {}", path.display());
     }
-    let path = build(name)?;
-    built.insert(name.to_owned(), path.clone());
     Ok(path)
 }
 
-fn build(name: &str) -> Result<PathBuf> {
-    let package = match name {
-        "dhow-load" | "dhow-fleet" | "dhow-bench" | "dhow-demo" | "dhow-tap" => "dhow-tests",
-        other => other,
-    };
+/// Brings all programs up to date and gives their directory.
+fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(workspace_root());
-    command.args(["build", "--quiet", "--package", package, "--bin", name]);
+    // The whole workspace, and a test with it: one package alone, or programs without what tests depend on, would be a selection
+    // with features of its own, for which cargo builds nearly all dependencies once more.
+    command.args(["build", "--quiet", "--workspace", "--bins", "--test", "fleet"]);
     // What an outer cargo sets for the test must not reach the inner one: build scripts that watch
     // such variables would run again and again.
     for (variable, _) in std::env::vars_os() {
@@ -64,9 +65,5 @@ fn build(name: &str) -> Result<PathBuf> {
     run(&mut command, Duration::from_secs(3600))?.ok()?;
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let path = workspace_root().join(target).join("debug").join(name);
-    if !path.is_file() {
-        bail!("cargo built {name}, but it is not at {}", path.display());
-    }
-    Ok(path)
+    Ok(workspace_root().join(target).join("debug"))
 }

@@ -1,6 +1,5 @@
 //! Says in one message what this machine lacks for a fleet, before anything is started.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -82,6 +81,14 @@ fn lacking_features(root: &Path) -> Vec<String> {
                 root.display()
             ),
         ),
+        (
+            "cgroups that can be made (v2 at /sys/fs/cgroup, or v1 with the devices controller)",
+            // Without this controller an Engine does not start on v1; with it, it makes do with what there is.
+            "c=/sys/fs/cgroup; [ -e $c/cgroup.controllers ] || c=$c/devices; \
+             [ -e $c/cgroup.procs ] || { echo $c: no cgroups >&2; exit 1; }; \
+             t=$(mktemp -d -p $c dhow-try-XXXXXX) && rmdir $t"
+                .to_owned(),
+        ),
     ];
     for (what, script) in tries {
         let mut command = Command::new("unshare");
@@ -90,12 +97,12 @@ fn lacking_features(root: &Path) -> Vec<String> {
             .args(["--mount", "--pid", "--fork", "--uts", "--ipc", "--net", "sh", "-c", &script]);
         match run(&mut command, Duration::from_secs(20)) {
             Ok(output) if output.success() => {}
-            Ok(output) => lacking.push(format!("{what} ({})", output.stderr.trim())),
+            Ok(output) => {
+                let said: Vec<&str> = output.stderr.split_whitespace().collect();
+                lacking.push(format!("{what} ({})", said.join(" ")));
+            }
             Err(error) => lacking.push(format!("{what} ({error})")),
         }
-    }
-    if !fs::exists("/sys/fs/cgroup").unwrap_or(false) {
-        lacking.push("cgroups at /sys/fs/cgroup".to_owned());
     }
     lacking
 }

@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use dhow_tests::fleet::run::run;
-use dhow_tests::fleet::{CLAIMS, Controller, binary, root, take_logs_of_dropped_fleets};
+use dhow_tests::fleet::{binary, root, take_logs_of_dropped_fleets};
 use dhow_tests::suite::Shared;
 use dhow_tests::{Fleet, FleetOptions};
+
+use crate::faults::Masked;
 
 /// How often the harness is run by the leak test, unless `DHOW_LEAK_RUNS` says otherwise.
 const RUNS: usize = 5;
@@ -21,15 +20,15 @@ const RUNS: usize = 5;
 /// What a fleet could leave on this machine. Other fleets may come and go meanwhile, so only what
 /// bears the name of the slots in `slots` is looked at.
 #[derive(Debug, PartialEq, Eq)]
-struct Traces {
-    found: BTreeSet<String>,
+pub(crate) struct Traces {
+    pub(crate) found: BTreeSet<String>,
 }
 
 fn traces(slots: &BTreeSet<String>) -> Result<Traces> {
     traces_below(&root(), slots)
 }
 
-fn traces_below(root: &Path, slots: &BTreeSet<String>) -> Result<Traces> {
+pub(crate) fn traces_below(root: &Path, slots: &BTreeSet<String>) -> Result<Traces> {
     let mut found = BTreeSet::new();
     let ours = |text: &str| {
         slots.iter().any(|slot| {
@@ -73,7 +72,7 @@ fn traces_below(root: &Path, slots: &BTreeSet<String>) -> Result<Traces> {
     Ok(Traces { found })
 }
 
-fn list(dir: &str) -> Vec<String> {
+pub(crate) fn list(dir: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries
         .filter_map(Result::ok)
@@ -102,7 +101,7 @@ fn held_elsewhere() -> Result<(Child, String)> {
     }
 }
 
-fn first_line(child: &mut Child) -> Result<String> {
+pub(crate) fn first_line(child: &mut Child) -> Result<String> {
     let mut line = String::new();
     let stdout = child.stdout.take().context("dhow-fleet has a stdout")?;
     BufReader::new(stdout).read_line(&mut line).context("read from dhow-fleet")?;
@@ -176,94 +175,6 @@ pub(crate) fn two_fleets_exist_at_once_without_meeting(shared: &mut Shared) -> R
     Ok(())
 }
 
-pub(crate) fn a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_nothing(
-    _: &mut Shared,
-) -> Result<()> {
-    // Larger than a file can be: process 1 of the host cannot lay it out.
-    let options = FleetOptions {
-        small_disk_mb: Some(u32::MAX),
-        proxy_image: false,
-        ..FleetOptions::hosts(1)
-    };
-    let Err(error) = Fleet::start_with(options) else { bail!("it came up") };
-    let text = format!("{error:#}");
-    ensure!(text.starts_with("host 1 did not come up"), "{text}");
-    ensure!(text.contains("said:"), "{text}");
-    Ok(())
-}
-
-/// A fleet of its own directory, whose process sees the machine as `mask` (shell) changed it.
-struct Masked {
-    root: PathBuf,
-}
-
-impl Masked {
-    fn new(name: &str) -> Result<Self> {
-        let root = root().with_file_name(format!("dhow-fleets-{name}"));
-        // What a killed run left of it.
-        let _ = fs::remove_dir_all(&root);
-        fs::create_dir_all(&root).context("make a directory")?;
-        Ok(Self { root })
-    }
-
-    fn hold(&self, mask: &str) -> Result<Command> {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", &format!("{mask}\nexec \"$@\""), "masked"]);
-        command.arg(binary("dhow-fleet")?).args(["hold", "1"]).env("DHOW_FLEET_ROOT", &self.root);
-        // Else it would be built, at a time when its sources may be half-written.
-        command.env("DHOW_BIN_DIR", binary("dhow-fleet")?.parent().unwrap_or(Path::new("/")));
-        Ok(command)
-    }
-
-    /// What it says when it cannot come up; nothing of it may be left then.
-    fn fails(&self, mask: &str) -> Result<String> {
-        let output = run(&mut self.hold(mask)?, Duration::from_secs(90))?;
-        ensure!(!output.success(), "it came up: {}", output.text());
-        self.is_gone()?;
-        Ok(output.stderr)
-    }
-
-    fn is_gone(&self) -> Result<()> {
-        let slots = list(CLAIMS).into_iter().filter(|file| {
-            let below = fs::read_to_string(Path::new(CLAIMS).join(file)).unwrap_or_default();
-            Path::new(&below) == self.root
-        });
-        let slots = slots.map(|file| file.trim_end_matches(".lock").to_owned()).collect();
-        let left = traces_below(&self.root, &slots)?.found;
-        ensure!(left.is_empty(), "left: {left:#?}");
-        Ok(())
-    }
-}
-
-impl Drop for Masked {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.root);
-    }
-}
-
-pub(crate) fn without_a_docker_engine_one_message_says_so(_: &mut Shared) -> Result<()> {
-    let masked = Masked::new("docker")?;
-    let hide = "for dir in /usr/sbin /usr/bin /sbin /bin /usr/local/sbin /usr/local/bin; do
-                  [ ! -e $dir/dockerd ] || mount --bind /dev/null $dir/dockerd; done";
-    let said = masked.fails(hide)?;
-    ensure!(
-        said == "dhow-fleet: a fleet needs programs that are not here: dockerd (Debian package \
-                 docker.io). Run `make setup`\n",
-        "{said}"
-    );
-    // One that is there but does not work is shown with its own words.
-    let script = masked.root.join("dockerd");
-    fs::write(&script, "#!/bin/sh\necho no such storage driver >&2\nexit 1\n").context("write")?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).context("make executable")?;
-    let broken = hide.replace("/dev/null", &script.display().to_string());
-    let said = masked.fails(&broken)?;
-    // Cargo, which builds the proxy's image first, may have had something to say before.
-    ensure!(said.matches("dhow-fleet: ").count() == 1, "{said}");
-    ensure!(said.contains("dhow-fleet: host 1 did not come up"), "{said}");
-    ensure!(said.contains("no such storage driver"), "{said}");
-    Ok(())
-}
-
 pub(crate) fn fleets_below_two_directories_do_not_meet(shared: &mut Shared) -> Result<()> {
     let fleet = shared.fleet()?;
     let masked = Masked::new("second")?;
@@ -277,48 +188,4 @@ pub(crate) fn fleets_below_two_directories_do_not_meet(shared: &mut Shared) -> R
     ensure!(status.success(), "dhow-fleet did not take its fleet down ({status})");
     ensure!(fleet.host(1).engine_answers(), "the end of the other fleet ended this one");
     masked.is_gone()
-}
-
-pub(crate) fn a_port_in_use_is_named(shared: &mut Shared) -> Result<()> {
-    let fleet = shared.fleet()?;
-    let first = Controller::start(fleet, "port-a", 7490)?;
-    let Err(error) = Controller::start(fleet, "port-b", 7490) else { bail!("two listen on 7490") };
-    let text = format!("{error:#}");
-    let expected = format!("controller port-b: {} is in use", first.address());
-    ensure!(text.starts_with(&expected), "{text}");
-    let program = fleet.dir().join("controller-port-b");
-    let program = program.display().to_string();
-    let lives = list("/proc").into_iter().any(|id| {
-        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&program)
-    });
-    ensure!(!lives, "the second controller still runs");
-    Ok(())
-}
-
-/// What `dhow-fleet hold 1` says when it is started by `setpriv` with `limits`.
-fn said_under(limits: &[&str]) -> Result<String> {
-    // Where also users without rights can read it.
-    let dir = root().join("limited");
-    fs::create_dir_all(&dir).context("make a directory")?;
-    let program = dir.join("dhow-fleet");
-    fs::copy(binary("dhow-fleet")?, &program).context("copy dhow-fleet")?;
-    let mut command = Command::new("setpriv");
-    command.args(limits).arg(&program).args(["hold", "1"]);
-    let output = run(&mut command, Duration::from_secs(60))?;
-    fs::remove_dir_all(&dir).context("remove the directory")?;
-    ensure!(!output.success(), "it came up: {}", output.text());
-    Ok(output.stderr)
-}
-
-pub(crate) fn without_root_or_rights_one_message_says_what_is_missing(
-    _: &mut Shared,
-) -> Result<()> {
-    let nobody = said_under(&["--reuid=65534", "--regid=65534", "--clear-groups"])?;
-    ensure!(nobody.starts_with("dhow-fleet: a fleet needs root"), "{nobody}");
-    ensure!(nobody.lines().count() == 1, "{nobody}");
-    let bound = said_under(&["--bounding-set=-sys_admin,-net_admin", "--inh-caps=-all"])?;
-    ensure!(bound.starts_with("dhow-fleet: a fleet needs kernel features"), "{bound}");
-    ensure!(bound.contains("namespaces"), "{bound}");
-    Ok(())
 }
