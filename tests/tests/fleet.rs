@@ -36,6 +36,8 @@ mod refusals;
 mod scene;
 #[path = "fleet/secrets.rs"]
 mod secrets;
+#[path = "fleet/traces.rs"]
+mod traces;
 
 fn main() -> ExitCode {
     let cases = cases![

@@ -1,10 +1,9 @@
 //! Nothing stays behind: after a run in order, after a panic, after a kill.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,74 +12,12 @@ use dhow_tests::suite::Shared;
 use dhow_tests::{Fleet, FleetOptions};
 
 use crate::faults::Masked;
+use crate::traces::{left, traces};
 
 /// How often the harness is run by the leak test, unless `DHOW_LEAK_RUNS` says otherwise.
 const RUNS: usize = 5;
 
-/// What a fleet could leave on this machine. Other fleets may come and go meanwhile, so only what
-/// bears the name of the slots in `slots` is looked at.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Traces {
-    pub(crate) found: BTreeSet<String>,
-}
-
-fn traces(slots: &BTreeSet<String>) -> Result<Traces> {
-    traces_below(&root(), slots)
-}
-
-pub(crate) fn traces_below(root: &Path, slots: &BTreeSet<String>) -> Result<Traces> {
-    let mut found = BTreeSet::new();
-    let ours = |text: &str| {
-        slots.iter().any(|slot| {
-            let dir = format!("{}/{slot}/", root.display());
-            text.contains(&dir) || text.contains(&format!("dhow{slot}-"))
-        })
-    };
-    for name in list("/run/netns") {
-        if ours(&name) {
-            found.insert(format!("namespace {name}"));
-        }
-    }
-    for id in list("/proc").into_iter().filter(|name| name.parse::<u32>().is_ok()) {
-        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let group = fs::read_to_string(format!("/proc/{id}/cgroup")).unwrap_or_default();
-        if ours(&line) || ours(&group) {
-            found.insert(format!("process {id} {line}"));
-        }
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
-    found.extend(mounts.lines().filter(|line| ours(line)).map(|line| format!("mount {line}")));
-    for hierarchy in list("/sys/fs/cgroup") {
-        for name in list(&format!("/sys/fs/cgroup/{hierarchy}")) {
-            if ours(&name) {
-                found.insert(format!("cgroup {hierarchy}/{name}"));
-            }
-        }
-    }
-    for device in list("/sys/block").into_iter().filter(|name| name.starts_with("loop")) {
-        let file = fs::read_to_string(format!("/sys/block/{device}/loop/backing_file"));
-        if file.is_ok_and(|file| ours(&file)) {
-            found.insert(format!("device {device}"));
-        }
-    }
-    for slot in slots {
-        if root.join(slot).exists() {
-            found.insert(format!("directory {slot}"));
-        }
-    }
-    Ok(Traces { found })
-}
-
-pub(crate) fn list(dir: &str) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
-}
-
-fn slot_of(dir: &Path) -> Result<String> {
+pub(crate) fn slot_of(dir: &Path) -> Result<String> {
     Ok(dir.file_name().context("a fleet's directory has a name")?.to_string_lossy().into_owned())
 }
 
@@ -122,7 +59,7 @@ pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Share
                 };
                 let fleet = Fleet::start_with(options)?;
                 slots.insert(slot_of(fleet.dir())?);
-                ensure!(!traces(&slots)?.found.is_empty(), "this test would not see a leak");
+                ensure!(!traces(&root(), &slots)?.is_empty(), "this test would not see a leak");
                 fleet.down()?;
             }
             1 => {
@@ -145,14 +82,17 @@ pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Share
                 slots.insert(slot);
                 child.kill().context("kill -9 dhow-fleet")?;
                 child.wait().context("reap dhow-fleet")?;
-                ensure!(!traces(&slots)?.found.is_empty(), "a killed run leaves its host running");
+                ensure!(
+                    !traces(&root(), &slots)?.is_empty(),
+                    "a killed run leaves its host running"
+                );
                 // The next fleet, whoever starts it, sweeps.
                 let next = Fleet::start(1)?;
                 slots.insert(slot_of(next.dir())?);
                 next.down()?;
             }
         }
-        let left = traces(&slots)?.found;
+        let left = left(&root(), &slots)?;
         ensure!(left.is_empty(), "run {run} left: {left:#?}");
     }
     Ok(())
@@ -170,7 +110,7 @@ pub(crate) fn two_fleets_exist_at_once_without_meeting(shared: &mut Shared) -> R
     let status = child.wait().context("wait for dhow-fleet")?;
     ensure!(status.success(), "dhow-fleet did not take its fleet down ({status})");
     ensure!(fleet.host(1).engine_answers(), "the end of one fleet ended the other");
-    let left = traces(&BTreeSet::from([slot]))?.found;
+    let left = left(&root(), &BTreeSet::from([slot]))?;
     ensure!(left.is_empty(), "left: {left:#?}");
     Ok(())
 }

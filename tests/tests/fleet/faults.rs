@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dhow_tests::fleet::run::run;
-use dhow_tests::fleet::{CLAIMS, Controller, binary, root};
+use dhow_tests::fleet::{CLAIMS, Controller, binary, root, take_logs_of_dropped_fleets};
 use dhow_tests::suite::Shared;
 use dhow_tests::{Fleet, FleetOptions};
 
-use crate::clean::{first_line, list, traces_below};
+use crate::clean::{first_line, slot_of};
+use crate::traces::{left, list};
 
 /// A fleet of its own directory, whose process sees the machine as `mask` (bash) changed it.
 pub(crate) struct Masked {
@@ -52,7 +53,7 @@ impl Masked {
             Path::new(&below) == self.root
         });
         let slots = slots.map(|file| file.trim_end_matches(".lock").to_owned()).collect();
-        let left = traces_below(&self.root, &slots)?.found;
+        let left = left(&self.root, &slots)?;
         ensure!(left.is_empty(), "left: {left:#?}");
         Ok(())
     }
@@ -76,7 +77,12 @@ pub(crate) fn a_host_that_does_not_come_up_is_named_with_its_log_and_leaves_noth
     let Err(error) = Fleet::start_with(options) else { bail!("it came up") };
     let text = format!("{error:#}");
     ensure!(text.starts_with("host 1 did not come up"), "{text}");
-    ensure!(text.contains("said:"), "{text}");
+    // What the maker of file systems says of a size it cannot have.
+    ensure!(text.contains("init said:\n") && text.contains("disk.img"), "{text}");
+    let logs = take_logs_of_dropped_fleets();
+    let [(dir, _)] = &logs[..] else { bail!("the attempt did not keep its logs: {logs:?}") };
+    let left = left(&root(), &BTreeSet::from([slot_of(dir)?]))?;
+    ensure!(left.is_empty(), "left: {left:#?}");
     Ok(())
 }
 
@@ -207,7 +213,7 @@ pub(crate) fn namespaces_in_use_under_a_fleets_names_are_taken_over(_: &mut Shar
     drop(child.stdin.take());
     let status = child.wait().context("wait for dhow-fleet")?;
     ensure!(status.success(), "dhow-fleet did not take its fleet down ({status})");
-    let left = traces_below(&masked.root, &BTreeSet::from(["f31".to_owned()]))?.found;
+    let left = left(&masked.root, &BTreeSet::from(["f31".to_owned()]))?;
     ensure!(left.is_empty(), "left: {left:#?}");
     Ok(())
 }

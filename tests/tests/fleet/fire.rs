@@ -241,8 +241,10 @@ pub(crate) fn what_failed_on_a_host_is_not_retried_after_restarts_and_a_power_cu
         let format = "{{.Id}} {{.State.Status}} {{.State.StartedAt}} {{.State.FinishedAt}}";
         Ok(second.docker(&["inspect", "-f", format, "fire-retry-web-v2"])?.ok()?.stdout)
     };
-    let before = touched()?;
-    ensure!(before.contains("exited"), "v2 was not stopped on {b}: {before}");
+    // The failure is told first; then the container is stopped.
+    let before = wait_until(&format!("v2 is stopped on {b}"), SOON, || {
+        Ok(Some(touched()?).filter(|state| state.contains(" exited ")))
+    })?;
     for host in [1, 2] {
         Agent::of(fleet.host(host)).kill()?;
         Agent::of(fleet.host(host)).run()?;
