@@ -5,13 +5,14 @@
 //! Always true: a unit's generation only grows, and an intent is published only after it is durable, so a crash can
 //! repeat work but never forget it. A file that cannot be read costs its own unit its memory, never the agent its start.
 //!
-//! Writes are synchronous: a few KiB and an fsync each, and nothing may be said before they are done.
+//! Writes are synchronous: a few KiB that the disk is waited for, and nothing may be said before they are done.
 
 mod blobs;
 mod collect;
 mod events;
 pub mod fake;
 mod file;
+mod folder;
 mod io;
 mod record;
 
@@ -37,6 +38,9 @@ pub use io::{Disk, Io};
 pub use record::{Accepted, Failed, Hold};
 
 use file::Kind;
+pub(crate) use folder::Folder;
+#[cfg(test)]
+pub(crate) use folder::peek;
 pub(crate) use io::replace as replace_file;
 
 /// Units a host may have. A controller that sends more is broken or hostile; a busy host has a few dozen.
@@ -132,7 +136,7 @@ struct State {
 
 /// The ledger of one host. Share it behind an `Arc`.
 pub struct Ledger {
-    io: Arc<dyn Io>,
+    folder: Folder,
     root: PathBuf,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
@@ -145,16 +149,16 @@ impl Ledger {
     ///
     /// The directory cannot be made or listed. Single unreadable files are listed in [`Self::corrupt`] instead.
     pub fn open(root: &Path, io: Arc<dyn Io>) -> std::io::Result<Self> {
-        io.create_dir(root)?;
+        let folder = Folder::open(root, io)?;
         let mut state = State::default();
-        for name in io.list(root)? {
-            if let Err(reason) = load(&*io, root, &name, &mut state) {
+        for name in folder.names()? {
+            if let Err(reason) = load(&folder, &name, &mut state) {
                 tracing::error!(file = %name, %reason, "a ledger file cannot be read: its unit waits for its intent");
                 state.corrupt.push(Corrupt { file: name, reason });
             }
         }
         Ok(Self {
-            io,
+            folder,
             root: root.to_owned(),
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
@@ -332,8 +336,7 @@ impl Ledger {
     pub fn adopt(&self, app: &App) -> std::io::Result<()> {
         let mut state = self.lock();
         if state.holds.contains_key(app) {
-            self.io.remove(&self.root.join(hold_file(app)))?;
-            self.io.sync_dir(&self.root)?;
+            self.folder.remove(&hold_file(app))?;
             state.holds.remove(app);
             drop(state);
             self.publish();
@@ -355,7 +358,9 @@ impl Ledger {
             .units
             .values()
             .flat_map(|k| [&k.wanted, &k.settled, &k.attempted].into_iter().flatten());
-        blobs.collect(&intents.flat_map(|a| a.intent.blobs()).collect())
+        let gone = blobs.collect(&intents.flat_map(|a| a.intent.blobs()).collect())?;
+        self.folder.tidy()?;
+        Ok(gone)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -371,13 +376,13 @@ impl Ledger {
     }
 
     fn replace(&self, name: &str, payload: &[u8]) -> std::io::Result<()> {
-        io::replace(&*self.io, &self.root, name, &file::frame(payload))
+        self.folder.replace(name, &file::frame(payload))
     }
 
     fn remove(&self, unit: &Unit, kind: Kind) -> std::io::Result<()> {
-        match self.io.remove(&self.root.join(file::name(&unit.key(), kind))) {
+        match self.folder.remove(&file::name(&unit.key(), kind)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => self.io.sync_dir(&self.root),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }
@@ -417,15 +422,9 @@ fn hold_file(app: &App) -> String {
     file::name(&Unit::App(app.clone()).key(), Kind::Hold)
 }
 
-fn load(io: &dyn Io, root: &Path, name: &str, state: &mut State) -> Result<(), String> {
-    let Some(kind) = file::kind(name) else {
-        // A temporary file of a write that a crash cut short.
-        if name.ends_with(io::TEMPORARY) {
-            let _ = io.remove(&root.join(name));
-        }
-        return Ok(());
-    };
-    let bytes = io.read(&root.join(name)).map_err(|e| e.to_string())?;
+fn load(folder: &Folder, name: &str, state: &mut State) -> Result<(), String> {
+    let Some(kind) = file::kind(name) else { return Ok(()) };
+    let bytes = folder.read(name).map_err(|e| e.to_string())?;
     let payload = file::unframe(&bytes).map_err(|e| e.to_string())?;
     let accepted = || Accepted::from_bytes(payload).map_err(|e| e.to_string());
     let mut known = |unit: &Unit, change: &mut dyn FnMut(&mut Known)| {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dhow_proto::model::{App, Unit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Marks;
-use super::files::{names_in, read_text, remove_file, write};
+use crate::ledger::{Disk, Folder};
 use crate::plan::Mark;
 
 /// Lines of ours that are kept at most. They are forgotten earlier (see the worker's audit); this bounds the file while
@@ -33,44 +34,48 @@ pub(crate) struct AppMemory {
 }
 
 /// A directory of small JSON files. Callers serialise their writes.
-#[derive(Clone, Debug)]
 pub(crate) struct Memory {
     directory: PathBuf,
+    /// Opened when it is first needed.
+    folder: Mutex<Option<Arc<Folder>>>,
 }
 
 impl Memory {
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self { directory, folder: Mutex::default() }
     }
 
     pub(crate) fn marks(&self, unit: &Unit) -> io::Result<Marks> {
-        Ok(load(&self.unit_file(unit))?.unwrap_or_default())
+        Ok(self.load(&unit_file(unit))?.unwrap_or_default())
     }
 
     pub(crate) fn set_mark(&self, unit: &Unit, mark: &Mark) -> io::Result<()> {
         let mut marks = self.marks(unit)?;
         marks.set(mark);
-        save(&self.unit_file(unit), &marks)
+        self.save(&unit_file(unit), &marks)
     }
 
     /// None: never adopted.
     pub(crate) fn app(&self, app: &App) -> io::Result<Option<AppMemory>> {
-        load(&self.app_file(app))
+        self.load(&app_file(app))
     }
 
     /// Of every app that was ever adopted here.
     pub(crate) fn apps(&self) -> io::Result<Vec<AppMemory>> {
-        let names = names_in(&self.directory)?;
+        let names = self.folder()?.names()?;
         let apps = names.iter().filter(|n| n.starts_with("app!") && n.ends_with(".json"));
-        apps.filter_map(|name| load(&self.directory.join(name)).transpose()).collect()
+        apps.filter_map(|name| self.load(name).transpose()).collect()
     }
 
     pub(crate) fn set_app(&self, app: &App, memory: &AppMemory) -> io::Result<()> {
-        save(&self.app_file(app), memory)
+        self.save(&app_file(app), memory)
     }
 
     pub(crate) fn forget_app(&self, app: &App) -> io::Result<()> {
-        remove_file(&self.app_file(app))
+        match self.folder()?.remove(&app_file(app)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// Remembers a line before it is written: a crash in between must not make our own line foreign.
@@ -82,22 +87,35 @@ impl Memory {
         self.set_app(app, &memory)
     }
 
-    fn unit_file(&self, unit: &Unit) -> PathBuf {
-        self.directory.join(format!("marks!{}.json", unit.key()))
+    fn folder(&self) -> io::Result<Arc<Folder>> {
+        let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*folder {
+            Some(folder) => Ok(Arc::clone(folder)),
+            None => {
+                let opened = Arc::new(Folder::open(&self.directory, Arc::new(Disk))?);
+                Ok(Arc::clone(folder.insert(opened)))
+            }
+        }
     }
 
-    fn app_file(&self, app: &App) -> PathBuf {
-        self.directory.join(format!("app!{}!{}.json", app.service, app.destination_label()))
+    fn load<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        match self.folder()?.read(name) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn save<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
+        self.folder()?.replace(name, &bytes)
     }
 }
 
-fn load<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match read_text(path)? {
-        None => Ok(None),
-        Some(text) => serde_json::from_str(&text).map(Some).map_err(io::Error::other),
-    }
+fn unit_file(unit: &Unit) -> String {
+    format!("marks!{}.json", unit.key())
 }
 
-fn save<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    write(path, &serde_json::to_vec(value).map_err(io::Error::other)?, 0o600, None)
+fn app_file(app: &App) -> String {
+    format!("app!{}!{}.json", app.service, app.destination_label())
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dhow_proto::model::{BlobDigest, BlobRef};
 
-use super::io::{Io, TEMPORARY, replace};
+use super::{Folder, Io};
 
 /// Why bytes were not kept.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +23,7 @@ pub enum BlobError {
 
 /// The cache. What an intent of the ledger names is kept, other blobs are collected.
 pub struct Blobs {
-    io: Arc<dyn Io>,
-    dir: PathBuf,
+    folder: Folder,
 }
 
 impl Blobs {
@@ -34,13 +33,12 @@ impl Blobs {
     ///
     /// It cannot be made.
     pub fn open(dir: &Path, io: Arc<dyn Io>) -> io::Result<Self> {
-        io.create_dir(dir)?;
-        Ok(Self { io, dir: dir.to_owned() })
+        Ok(Self { folder: Folder::open(dir, io)? })
     }
 
     /// The bytes, verified; none where they are missing or damaged (then they are fetched again).
     pub fn get(&self, blob: &BlobRef) -> Option<Bytes> {
-        let bytes = self.io.read(&self.path(blob.digest)).ok()?;
+        let bytes = self.folder.read(&blob.digest.to_string()).ok()?;
         if BlobDigest::of(&bytes) == blob.digest {
             return Some(bytes.into());
         }
@@ -57,7 +55,8 @@ impl Blobs {
         if BlobRef::of(bytes) != *blob {
             return Err(BlobError::Mismatch(blob.digest));
         }
-        replace(&*self.io, &self.dir, &blob.digest.to_string(), bytes)
+        self.folder
+            .replace(&blob.digest.to_string(), bytes)
             .map_err(|e| BlobError::Write(blob.digest, e))
     }
 
@@ -69,25 +68,18 @@ impl Blobs {
     pub(super) fn collect(&self, keep: &BTreeSet<BlobRef>) -> io::Result<usize> {
         let keep: BTreeSet<String> = keep.iter().map(|b| b.digest.to_string()).collect();
         let mut gone = 0;
-        for name in self.io.list(&self.dir)? {
-            // A temporary file may be a write at work.
-            if !keep.contains(&name)
-                && !name.ends_with(TEMPORARY)
-                && self.io.remove(&self.dir.join(&name)).is_ok()
-            {
+        for name in self.folder.names()? {
+            if !keep.contains(&name) && self.folder.remove(&name).is_ok() {
                 gone += 1;
             }
         }
+        self.folder.tidy()?;
         Ok(gone)
-    }
-
-    fn path(&self, digest: BlobDigest) -> PathBuf {
-        self.dir.join(digest.to_string())
     }
 }
 
 impl std::fmt::Debug for Blobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Blobs").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("Blobs").finish_non_exhaustive()
     }
 }

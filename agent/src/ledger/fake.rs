@@ -14,6 +14,18 @@ use super::Io;
 struct Inode {
     bytes: Vec<u8>,
     synced: Vec<u8>,
+    /// Written within it since it was synced.
+    patches: Vec<(usize, Vec<u8>)>,
+    /// Written anew since it was synced.
+    anew: bool,
+}
+
+impl Inode {
+    fn sync(&mut self) {
+        self.synced.clone_from(&self.bytes);
+        self.patches.clear();
+        self.anew = false;
+    }
 }
 
 #[derive(Default)]
@@ -42,19 +54,25 @@ impl FakeDisk {
         self.lock().left = Some(operations);
     }
 
-    /// Loses power and gets it back. Of what was not synced, each part is kept where `keeps` says so: a file's bytes (else
-    /// the first half of them, or what was synced before), a name in a directory.
+    /// Loses power and gets it back. Of what was not synced, each part is kept where `keeps` says so: a file's bytes, what
+    /// was written within it (else the first half of that), a name in a directory.
     pub fn lose_power(&self, mut keeps: impl FnMut() -> bool) {
         let mut files = self.lock();
         let files = &mut *files;
         for inode in files.inodes.values_mut() {
-            if inode.bytes != inode.synced {
+            if inode.anew {
                 if !keeps() {
                     let half = inode.bytes.len() / 2;
                     inode.bytes.truncate(half);
                 }
-                inode.synced.clone_from(&inode.bytes);
+            } else {
+                inode.bytes.clone_from(&inode.synced);
+                for (at, patch) in &inode.patches {
+                    let kept = if keeps() { patch.len() } else { patch.len() / 2 };
+                    inode.bytes[*at..at + kept].copy_from_slice(&patch[..kept]);
+                }
             }
+            inode.sync();
         }
         let names: BTreeSet<PathBuf> =
             files.seen.keys().chain(files.durable.keys()).cloned().collect();
@@ -124,16 +142,32 @@ impl Io for FakeDisk {
             }
         };
         files.seen.insert(path.to_owned(), number);
-        files.inodes.entry(number).or_default().bytes = bytes.to_vec();
+        let inode = files.inodes.entry(number).or_default();
+        inode.bytes = bytes.to_vec();
+        inode.anew = true;
         Ok(())
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
         let mut files = self.write_op()?;
         let number = *files.seen.get(path).ok_or_else(missing)?;
-        let inode = files.inodes.entry(number).or_default();
-        inode.synced.clone_from(&inode.bytes);
+        files.inodes.entry(number).or_default().sync();
         Ok(())
+    }
+
+    fn write_at(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut files = self.write_op()?;
+        let number = *files.seen.get(path).ok_or_else(missing)?;
+        let inode = files.inodes.entry(number).or_default();
+        let at = usize::try_from(at).map_err(io::Error::other)?;
+        let there = inode.bytes.get_mut(at..at + bytes.len());
+        there.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(bytes);
+        inode.patches.push((at, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn sync_data(&self, path: &Path) -> io::Result<()> {
+        self.sync(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Ends the name of a file that is being written.
@@ -44,6 +44,20 @@ pub trait Io: Send + Sync + 'static {
     ///
     /// The file system's.
     fn sync(&self, path: &Path) -> io::Result<()>;
+
+    /// Writes within a file that is there, and does not make it longer.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, or the file system's; then any part may be written.
+    fn write_at(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes durable what [`Self::write_at`] wrote into a file that was durable before.
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    fn sync_data(&self, path: &Path) -> io::Result<()>;
 
     /// Renames, replacing.
     ///
@@ -120,6 +134,14 @@ impl Io for Disk {
 
     fn sync(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn write_at(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path)?.write_all_at(bytes, at)
+    }
+
+    fn sync_data(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_data()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -19,6 +19,11 @@ impl Room {
         Ledger::open(self.dir.path(), Arc::new(Disk)).unwrap()
     }
 
+    /// Has everything in plain files, as after a restart.
+    fn restart(&self) {
+        drop(self.open());
+    }
+
     fn only_file(&self, suffix: &str) -> PathBuf {
         let names = Disk.list(self.dir.path()).unwrap();
         self.dir.path().join(names.iter().find(|n| n.ends_with(suffix)).unwrap())
@@ -95,6 +100,7 @@ fn a_damaged_file_costs_its_unit_only() {
         ledger.accept(&bytes(7, 2)).unwrap();
         ledger.accept(&role_intent("job", 3).bytes()).unwrap();
     }
+    room.restart();
     let web = room.dir.path().join(file::name(&role("web").key(), Kind::Wanted));
     std::fs::write(&web, b"dhowled1 and then nothing of sense").unwrap();
     let ledger = room.open();
@@ -110,6 +116,7 @@ fn a_damaged_file_costs_its_unit_only() {
 fn a_file_under_another_units_name_is_refused() {
     let room = Room::new();
     room.open().accept(&bytes(1, 1)).unwrap();
+    room.restart();
     let from = room.only_file(".wanted");
     std::fs::rename(from, room.dir.path().join("role!shop!!job.wanted")).unwrap();
     let ledger = room.open();
@@ -126,8 +133,10 @@ fn files_are_the_owners_alone() {
     ledger.accept(&bytes(1, 1)).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&root), 0o700);
-    let name = file::name(&role("web").key(), Kind::Wanted);
-    assert_eq!(mode(&root.join(name)), 0o600);
+    drop(Ledger::open(&root, Arc::new(Disk)).unwrap());
+    for name in [&file::name(&role("web").key(), Kind::Wanted), "journal"] {
+        assert_eq!(mode(&root.join(name)), 0o600);
+    }
 }
 
 #[test]
@@ -163,7 +172,9 @@ fn only_a_newer_rollout_adopts() {
     let ledger = room.open();
     ledger.accept(&role_intent("web", 1).rollout("r1").bytes()).unwrap();
     ledger.hold(&app(), Held::AuditLine("[kamal] Booted".into())).unwrap();
-    let hold = room.open().held(&app()).unwrap();
+    drop(ledger);
+    let ledger = room.open();
+    let hold = ledger.held(&app()).unwrap();
     assert!(!hold.adopted_by(&role_intent("web", 2).rollout("r1").0));
     assert!(!hold.adopted_by(&role_intent("web", 2).0));
     assert!(hold.adopted_by(&role_intent("web", 2).rollout("r2").0));
@@ -217,6 +228,8 @@ fn a_damaged_blob_is_not_given() {
     let blobs = Blobs::open(&dir, Arc::new(Disk)).unwrap();
     let blob = BlobRef::of(b"{}");
     blobs.put(&blob, b"{}").unwrap();
+    drop(blobs);
+    let blobs = Blobs::open(&dir, Arc::new(Disk)).unwrap();
     std::fs::write(dir.join(blob.digest.to_string()), b"[]").unwrap();
     assert!(blobs.get(&blob).is_none());
 }

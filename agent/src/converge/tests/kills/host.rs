@@ -340,10 +340,8 @@ impl Host {
         }
         lines.push(format!("networks {:?}", engine.networks(kamal::NETWORK).await.unwrap().len()));
         files(&self.world.home, &self.world.home, &mut lines);
-        for entry in sorted(&self.world.memory()) {
-            let name = entry.file_name().unwrap().to_string_lossy().into_owned();
-            let text = std::fs::read_to_string(&entry).unwrap();
-            let mut memory: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (name, text) in crate::ledger::peek(&self.world.memory()) {
+            let mut memory: serde_json::Value = serde_json::from_slice(&text).unwrap();
             if name.starts_with("marks!") {
                 // Of ciphertexts, which are random.
                 memory["prepared"] = memory["prepared"].is_string().into();
