@@ -40,10 +40,10 @@ pub(crate) struct Book {
 }
 
 /// What changes together.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Entry {
-    /// Index and record of a stage.
-    pub(crate) stage: Option<(usize, StageRecord)>,
+    /// Indices and records of stages.
+    pub(crate) stages: Vec<(usize, StageRecord)>,
     /// Told to clients once stored.
     pub(crate) events: Vec<Kind>,
     /// Whatever else belongs to it.
@@ -169,12 +169,33 @@ impl Book {
     ///
     /// [`DriveError`]; nothing changed then.
     pub(crate) async fn write(&mut self, header: Header, entry: Entry) -> Result<(), DriveError> {
-        let id = &self.header.id;
-        let mut writes = entry.writes;
-        if header != self.header {
-            writes.push((None, Op::put(key::rollout(id), to_json(&header))));
+        let (mut writes, events) = self.writes(&header, entry);
+        if !writes.is_empty() {
+            // Failures of many hosts carry logs. Where that is too much for one transaction, the header comes last: what
+            // stands before it is then told again under other numbers, never lost.
+            let header_key = key::rollout(&header.id);
+            writes.sort_by_key(|(_, op)| (!is_event(op), is_put_of(op, &header_key)));
+            self.fence.commit_chunked(writes).await?;
         }
-        if let Some((index, record)) = &entry.stage {
+        self.header = header;
+        self.next_event += events.len() as u64;
+        self.hub.publish(events);
+        Ok(())
+    }
+
+    /// Whether all of it is written at once or not at all.
+    pub(crate) fn is_one_transaction(&self, header: &Header, entry: &Entry) -> bool {
+        Fence::is_one_transaction(&self.writes(header, entry.clone()).0)
+    }
+
+    /// What an entry writes, and the events in it.
+    fn writes(&self, header: &Header, entry: Entry) -> (Vec<Write>, Vec<wire::RolloutEvent>) {
+        let id = &header.id;
+        let mut writes = entry.writes;
+        if *header != self.header {
+            writes.push((None, Op::put(key::rollout(id), to_json(header))));
+        }
+        for (index, record) in &entry.stages {
             writes.push((None, Op::put(key::stage(id, *index), to_json(record))));
         }
         let mut events = Vec::new();
@@ -191,17 +212,7 @@ impl Book {
             writes.push((None, Op::put(key::event(id, sequence), event.encode_to_vec())));
             events.push(event);
         }
-        if !writes.is_empty() {
-            // Failures of many hosts carry logs. Where that is too much for one transaction, the header comes last: what
-            // stands before it is then told again under other numbers, never lost.
-            let header_key = key::rollout(id);
-            writes.sort_by_key(|(_, op)| (!is_event(op), is_put_of(op, &header_key)));
-            self.fence.commit_chunked(writes).await?;
-        }
-        self.header = header;
-        self.next_event += events.len() as u64;
-        self.hub.publish(events);
-        Ok(())
+        (writes, events)
     }
 }
 

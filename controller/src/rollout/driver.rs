@@ -9,6 +9,7 @@ mod ending;
 mod find;
 mod hook;
 mod intents;
+mod turn;
 
 pub(crate) use commit::finished;
 
@@ -25,9 +26,9 @@ use jiff::Timestamp;
 use super::book::{Book, Entry};
 use super::fence::{DriveError, Write};
 use super::gate::{HostFailure, Presence, Why};
-use super::record::{FORMAT, Header, StageRecord, StageState, State, Unsuccess};
+use super::record::{Header, StageRecord, StageState, State, Unsuccess};
 use super::seams::Watched;
-use super::stages::{Stage, Work};
+use super::stages::Work;
 use crate::blob::Blobs;
 
 /// Drives one rollout; owned by one task.
@@ -94,7 +95,9 @@ impl Driver {
 
     async fn step(&mut self) -> Result<(), DriveError> {
         let index = self.book.header.stage;
-        let Some(stage) = self.book.stages.get(index).cloned() else { return self.succeed().await };
+        let Some(stage) = self.book.stages.get(index).cloned() else {
+            return self.finish(State::Succeeded).await;
+        };
         if let Some(reason) = self.book.hub().cancelled()
             && !self.book.header.committed
         {
@@ -102,10 +105,7 @@ impl Driver {
         }
         let record = match self.book.stage(index).await? {
             Some(record) => record,
-            None => {
-                self.point("before", stage.kind).await;
-                self.begin(index, &stage).await?
-            }
+            None => self.begin(index).await?,
         };
         self.point("begun", stage.kind).await;
         let went = match &stage.work {
@@ -135,64 +135,6 @@ impl Driver {
         Went::Done(Box::new(self.book.header.clone()), Vec::new())
     }
 
-    async fn begin(&mut self, index: usize, stage: &Stage) -> Result<StageRecord, DriveError> {
-        let now = self.book.now();
-        let until = match &stage.work {
-            Work::Pause(wait) => now.checked_add(*wait).ok(),
-            Work::FindContainers | Work::Intents { .. } | Work::Hook(_) | Work::Commit { .. } => {
-                None
-            }
-        };
-        let record = StageRecord {
-            v: FORMAT,
-            name: stage.name.clone(),
-            state: StageState::Running,
-            hosts: stage.hosts.clone(),
-            started_at: now,
-            finished_at: None,
-            until,
-            hook: self.new_hook(index, &stage.work, now),
-        };
-        let started = wire::StageStarted {
-            stage: stage.name.clone(),
-            index: number(index),
-            total: number(self.book.stages.len()),
-            hosts: stage.hosts.iter().map(ToString::to_string).collect(),
-        };
-        let header = self.book.header.clone();
-        let mut entry = Entry::event(Kind::StageStarted(started));
-        entry.stage = Some((index, record.clone()));
-        self.book.write(header, entry).await?;
-        tracing::info!(rollout.id = %self.book.header.id, stage = %stage.name, "stage begun");
-        Ok(record)
-    }
-
-    async fn advance(
-        &mut self,
-        index: usize,
-        mut record: StageRecord,
-        mut header: Header,
-        writes: Vec<Write>,
-    ) -> Result<(), DriveError> {
-        let now = self.book.now();
-        record.state = StageState::Done;
-        record.finished_at = Some(now);
-        header.stage = index + 1;
-        header.state = State::Running;
-        let took = now.duration_since(record.started_at);
-        let finished = wire::StageFinished {
-            stage: record.name.clone(),
-            took: Some(prost_types::Duration {
-                seconds: took.as_secs(),
-                nanos: took.subsec_nanos(),
-            }),
-        };
-        let mut entry = Entry::event(Kind::StageFinished(finished));
-        entry.stage = Some((index, record));
-        entry.writes = writes;
-        self.book.write(header, entry).await
-    }
-
     async fn begin_end(
         &mut self,
         as_: Unsuccess,
@@ -208,7 +150,8 @@ impl Driver {
             record.finished_at = Some(now);
             (index, record)
         });
-        self.book.write(header, Entry { stage, ..Entry::default() }).await
+        let stages = stage.into_iter().collect();
+        self.book.write(header, Entry { stages, ..Entry::default() }).await
     }
 
     /// Ends the rollout for a reason of the controller's own, without another look at its stages.

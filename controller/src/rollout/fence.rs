@@ -169,21 +169,22 @@ impl Fence {
     /// As [`Self::commit`]; earlier chunks stay written.
     pub(crate) async fn commit_chunked(&self, writes: Vec<Write>) -> Result<(), DriveError> {
         let mut chunk: Vec<Write> = Vec::new();
-        let (mut ops, mut bytes) = (0, 0);
+        let mut room = Room::default();
         for write in writes {
-            let one = size(&write);
-            let cost = 1 + usize::from(write.0.is_some());
-            // One more for the read of the failure branch.
-            let full = ops + cost + SPARE_OPS + 1 > MAX_TXN_OPS || bytes + one > MAX_TXN_BYTES / 2;
-            if full && !chunk.is_empty() {
+            if !room.takes(&write) {
                 self.commit(std::mem::take(&mut chunk)).await?;
-                (ops, bytes) = (0, 0);
+                room = Room::default();
+                room.takes(&write);
             }
-            ops += cost;
-            bytes += one;
             chunk.push(write);
         }
         if chunk.is_empty() { Ok(()) } else { self.commit(chunk).await }
+    }
+
+    /// Whether [`Self::commit_chunked`] writes all of it at once.
+    pub(crate) fn is_one_transaction(writes: &[Write]) -> bool {
+        let mut room = Room::default();
+        writes.iter().all(|write| room.takes(write))
     }
 
     /// Reads many keys, in order.
@@ -198,6 +199,28 @@ impl Fence {
     /// The store, for reading.
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
+    }
+}
+
+/// What a transaction holds by now.
+#[derive(Default)]
+struct Room {
+    ops: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes a write in, unless that is too much; the first one is taken always.
+    fn takes(&mut self, write: &Write) -> bool {
+        let ops = self.ops + 1 + usize::from(write.0.is_some());
+        let bytes = self.bytes + size(write);
+        // One more for the read of the failure branch.
+        let full = ops + SPARE_OPS + 1 > MAX_TXN_OPS || bytes > MAX_TXN_BYTES / 2;
+        if full && self.ops > 0 {
+            return false;
+        }
+        (self.ops, self.bytes) = (ops, bytes);
+        true
     }
 }
 

@@ -44,10 +44,13 @@ impl Rollouts {
         }
         let spec = self.spec(&ask).await?;
         let bundles = self.bundles(&ask).await?;
-        self.keep_blobs(&ask, &spec, &bundles).await?;
         let mut hosts = self.resolve(&ask, &spec).await?;
         check_secrets(&ask, &spec, &bundles, &hosts)?;
-        self.wait_for_hosts(&ask, &spec, &mut hosts).await?;
+        // Both at once: one waits for the disk, the other for the network.
+        tokio::try_join!(
+            self.keep_blobs(&ask, &spec, &bundles),
+            self.wait_for_hosts(&ask, &spec, &mut hosts)
+        )?;
         for host in &mut hosts {
             host.mirror = self.inner.rooms.fleet.mirror(&host.name).unwrap_or_default();
         }

@@ -12,7 +12,7 @@ use crate::rollout::book::{Entry, note, plan_of};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::intents::fact;
 use crate::rollout::record::{
-    AppRecord, HostFact, LockRecord, RolloutId, State, from_json, key, to_json,
+    AppRecord, Header, HostFact, LockRecord, RolloutId, State, from_json, key, to_json,
 };
 use crate::rollout::stages::catch_up;
 use crate::store::{Compare, Op};
@@ -22,10 +22,15 @@ impl Driver {
         let here: Vec<HostFact> =
             self.book.header.hosts.iter().filter(|h| !h.away).cloned().collect();
         let touched = self.units_of(&here)?;
-        self.record_settled(&touched).await?;
+        let settled = self.settled(&touched).await?;
         self.give_up_claims(&here).await?;
         self.leave_intents_for_the_absent().await?;
-        let mut writes = vec![self.app_record().await?];
+        let mut writes = Vec::new();
+        match settled.len() <= FEW {
+            true => writes.extend(settled),
+            false => self.book.fence().commit_chunked(settled).await?,
+        }
+        writes.push(self.app_record().await?);
         if !keep_lock {
             writes.extend(self.unlock().await?);
         }
@@ -66,13 +71,13 @@ impl Driver {
     }
 
     /// Gates let all of these pass, so they settled, also where the host is not heard of now.
-    async fn record_settled(&mut self, units: &[At]) -> Result<(), DriveError> {
+    async fn settled(&self, units: &[At]) -> Result<Vec<Write>, DriveError> {
         let mut writes: Vec<Write> = Vec::new();
         for (host, intent) in self.own_intents(units).await? {
             writes.push((None, Op::put(key::settled(&host, &intent.unit), intent.to_bytes())));
             writes.push((None, Op::delete(key::attempted(&host, &intent.unit))));
         }
-        self.book.fence().commit_chunked(writes).await
+        Ok(writes)
     }
 
     async fn give_up_claims(&mut self, hosts: &[HostFact]) -> Result<(), DriveError> {
@@ -134,20 +139,33 @@ impl Driver {
         Ok(mine.then(|| (Some(Compare::unchanged(&entry)), Op::delete(key))))
     }
 
-    pub(super) async fn succeed(&mut self) -> Result<(), DriveError> {
-        self.finish(State::Succeeded).await
+    /// The last stage is over, which is part of `header` and `entry`.
+    pub(super) async fn succeed(
+        &mut self,
+        mut header: Header,
+        entry: Entry,
+    ) -> Result<(), DriveError> {
+        header.state = State::Succeeded;
+        self.close(header, entry).await
     }
 
     /// The rollout is over: stored, the app free, clients told.
     pub(super) async fn finish(&mut self, state: State) -> Result<(), DriveError> {
-        let now = self.book.now();
         let mut header = self.book.header.clone();
         header.state = state;
-        header.finished_at = Some(now);
+        self.close(header, Entry::default()).await
+    }
+
+    async fn close(&mut self, mut header: Header, mut entry: Entry) -> Result<(), DriveError> {
+        header.finished_at = Some(self.book.now());
         let finished = finished(&header);
-        let mut entry = Entry::event(Kind::Finished(finished.clone()));
+        entry.events.push(Kind::Finished(finished.clone()));
         entry.writes.push((None, Op::delete(key::running(&header.id))));
-        entry.writes.extend(self.unlock().await?);
+        let lock = key::lock(&header.app);
+        let frees = |(_, op): &Write| matches!(op, Op::Delete { key } if *key == lock);
+        if !entry.writes.iter().any(frees) {
+            entry.writes.extend(self.unlock().await?);
+        }
         self.book.write(header, entry).await?;
         let header = &self.book.header;
         tracing::info!(rollout.id = %header.id, app = %header.app, version = %header.version,
@@ -178,11 +196,14 @@ impl Driver {
     }
 }
 
+/// What settled of a usual app: few enough to be recorded with the rest. One operation more for each unit is a deletion.
+const FEW: usize = 48;
+
 /// Rollouts of an app whose history is kept: months of a team that deploys every day.
 const KEPT: usize = 200;
 
 /// What clients are told of a rollout that is over.
-pub(crate) fn finished(header: &crate::rollout::record::Header) -> wire::RolloutFinished {
+pub(crate) fn finished(header: &Header) -> wire::RolloutFinished {
     let end = header.finished_at.unwrap_or(header.started_at);
     let runtime = end.duration_since(header.started_at);
     wire::RolloutFinished {

@@ -192,7 +192,7 @@ impl Driver {
             }
             None => State::Running,
         };
-        entry.stage = Some((index, StageRecord { hook: Some(record.clone()), ..stage.clone() }));
+        entry.stages.push((index, StageRecord { hook: Some(record.clone()), ..stage.clone() }));
         self.book.write(header, entry).await
     }
 }

@@ -13,7 +13,7 @@ use crate::rollout::book::Entry as BookEntry;
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::gate::{HostFailure, Seen, Verdict, verdict};
 use crate::rollout::intents::{Before, Source, desired, fact, features, host_part};
-use crate::rollout::record::key;
+use crate::rollout::record::{Header, key};
 use crate::rollout::stages::{Change, Content, Gate, StageKind, Watched};
 use crate::store::{Compare, Entry, Op, epoch};
 
@@ -55,15 +55,8 @@ impl Driver {
 
     /// What a change claims must be the app's before anything is done with it. The reason where it is another's.
     async fn claim(&mut self, changes: &[Change]) -> Result<Option<String>, DriveError> {
-        for change in changes {
-            // Every operation first touches a host with an app unit that has nothing but its image or the lock.
-            let Content::App(part) = &change.content else { continue };
-            if part.stale || part.prepared || part.tagged || part.pruned {
-                continue;
-            }
-            let config = fact(&self.book.header, &change.host)?.config.clone();
-            let held = claim::read(self.book.fence().store(), &change.host).await?;
-            let wanted = claim::wanted(&self.book.spec, &config);
+        for change in changes.iter().filter(|c| claims(c)) {
+            let (held, wanted) = self.claims_on(&self.book.header, change).await?;
             if let Err(taken) = claim::check(&change.host, &held, &wanted) {
                 return Ok(Some(taken.to_string()));
             }
@@ -74,18 +67,51 @@ impl Driver {
         Ok(None)
     }
 
+    /// Whether all that the changes claim is the app's already.
+    pub(super) async fn are_claimed(
+        &self,
+        header: &Header,
+        changes: &[Change],
+    ) -> Result<bool, DriveError> {
+        for change in changes.iter().filter(|c| claims(c)) {
+            let (held, wanted) = self.claims_on(header, change).await?;
+            if claim::check(&change.host, &held, &wanted).is_err()
+                || !claim::acquire(&change.host, &held, &wanted).is_empty()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn claims_on(
+        &self,
+        header: &Header,
+        change: &Change,
+    ) -> Result<(Vec<claim::Held>, Vec<claim::Claim>), DriveError> {
+        let config = &fact(header, &change.host)?.config;
+        let held = claim::read(self.book.fence().store(), &change.host).await?;
+        Ok((held, claim::wanted(&self.book.spec, config)))
+    }
+
     /// Writes every change that is not written yet. Retries where another app's rollout changed a shared unit.
     pub(super) async fn write_changes(&mut self, changes: &[Change]) -> Result<(), DriveError> {
         let mut tries = TRIES;
         loop {
-            match self.try_write(changes).await {
+            let writes = self.changes(&self.book.header, changes).await?;
+            match self.book.fence().commit_chunked(writes).await {
                 Err(DriveError::Conflict) if tries > 1 => tries -= 1,
                 other => return other,
             }
         }
     }
 
-    async fn try_write(&mut self, changes: &[Change]) -> Result<(), DriveError> {
+    /// The writes of the changes that are not written yet.
+    pub(super) async fn changes(
+        &self,
+        header: &Header,
+        changes: &[Change],
+    ) -> Result<Vec<Write>, DriveError> {
         let mut keys = Vec::with_capacity(changes.len() * 2);
         for change in changes {
             keys.push(key::intent(&change.host, &change.unit));
@@ -108,30 +134,31 @@ impl Driver {
                 proxy: proxies.get(&change.host).copied().flatten(),
             };
             let after = self.after(change, &written).await?;
-            let intent = self.intent(change, before, after)?;
+            let intent = self.intent(header, change, before, after)?;
             let at = (change.host.clone(), change.unit.clone());
             let (generation, write) = place(&change.host, intent, current.as_ref(), epoch)?;
             written.insert(at, generation);
             writes.extend(write);
         }
-        self.book.fence().commit_chunked(writes).await
+        Ok(writes)
     }
 
     fn intent(
         &self,
+        header: &Header,
         change: &Change,
         before: Before<'_>,
         after: Vec<After>,
     ) -> Result<Intent, DriveError> {
         let book = &self.book;
-        let source = Source { header: &book.header, spec: &book.spec, bundles: &book.bundles };
+        let source = Source { header, spec: &book.spec, bundles: &book.bundles };
         Ok(Intent {
             unit: change.unit.clone(),
             generation: Generation::default(),
             features: features(&change.unit),
-            rollout_id: Some(book.header.id.to_string()),
+            rollout_id: Some(header.id.to_string()),
             after,
-            host: host_part(&book.spec, fact(&book.header, &change.host)?),
+            host: host_part(&book.spec, fact(header, &change.host)?),
             desired: desired(source, change, before)?,
         })
     }
@@ -268,6 +295,14 @@ impl Driver {
                 awaiting: wire.awaiting,
             });
         }
+    }
+}
+
+/// Every operation first touches a host with an app unit that has nothing but its image or the lock.
+fn claims(change: &Change) -> bool {
+    match &change.content {
+        Content::App(part) => !(part.stale || part.prepared || part.tagged || part.pruned),
+        Content::Proxy { .. } | Content::Role(_) => false,
     }
 }
 
