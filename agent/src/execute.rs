@@ -120,13 +120,18 @@ impl Worker {
         &self.engine
     }
 
-    /// Reads what there is of the unit that `wanted` is about.
+    /// Reads what there is of the unit that `wanted` is about. `before` is what was there before steps that
+    /// [tell](crate::plan::tells_routes) what kamal-proxy routes: it is not asked again then.
     ///
     /// # Errors
     ///
     /// [`ObserveError`]: nothing may be concluded, look again later.
-    pub async fn observe(&self, wanted: &Wanted) -> Result<Observed, ObserveError> {
-        self.look(wanted).await
+    pub async fn observe(
+        &self,
+        wanted: &Wanted,
+        before: Option<&Observed>,
+    ) -> Result<Observed, ObserveError> {
+        self.look(wanted, before).await
     }
 
     /// Carries out one step.

@@ -16,7 +16,9 @@ mod memory;
 pub(crate) use assets::{bridge, extract};
 pub(crate) use audit::{About, Line, append, foreign_line};
 pub(crate) use env::{env_file, kamal_escaped};
-pub(crate) use files::{create_dirs, exists, names_in, read_text, remove_file, remove_tree, write};
+pub(crate) use files::{
+    create_dirs, exists, is_written, names_in, read_text, remove_file, remove_tree, write,
+};
 pub use layout::{AssetKind, Homes, Layout, LayoutError, Owner};
 pub(crate) use lock::{details, read as read_lock, release as release_lock, take as take_lock};
 pub use marks::Marks;

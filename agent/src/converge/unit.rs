@@ -43,6 +43,8 @@ pub(super) struct UnitLoop {
     /// What the last drift event told, so that it is told once.
     pub(super) told: Option<String>,
     wake: watch::Receiver<Wake>,
+    /// What had been heard of the unit when it was looked at last.
+    woken: u64,
     failures: u32,
 }
 
@@ -62,6 +64,7 @@ impl UnitLoop {
             looked_at: None,
             told: None,
             wake,
+            woken: 0,
             failures: 0,
         }
     }
@@ -73,7 +76,7 @@ impl UnitLoop {
         loop {
             changes.mark_unchanged();
             let seen = self.seen();
-            let woken = self.wake.borrow_and_update().count(&self.unit);
+            self.note_woken();
             let next = self.pass().await;
             if self.shutdown.is_cancelled() {
                 return;
@@ -90,6 +93,8 @@ impl UnitLoop {
                 }
             };
             let mut deadline = Instant::now() + wait;
+            // Something may have happened since the last look of the pass.
+            self.wake.mark_changed();
             loop {
                 tokio::select! {
                     () = self.shutdown.cancelled() => return,
@@ -106,7 +111,7 @@ impl UnitLoop {
                         if changed.is_err() {
                             return;
                         }
-                        let concerned = self.wake.borrow_and_update().count(&self.unit) != woken;
+                        let concerned = self.wake.borrow_and_update().count(&self.unit) != self.woken;
                         // Events of our own failed attempt must not cut its back-off short.
                         match next {
                             Next::Wait if concerned => break,
@@ -126,6 +131,11 @@ impl UnitLoop {
                 }
             }
         }
+    }
+
+    /// Notes what was heard of the unit: what is looked at from now on shows it.
+    pub(super) fn note_woken(&mut self) {
+        self.woken = self.wake.borrow_and_update().count(&self.unit);
     }
 
     /// The proxy belongs to no app: it is left alone while every app of the host is on hold.

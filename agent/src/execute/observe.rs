@@ -26,14 +26,23 @@ fn files(path: &Path) -> impl FnOnce(std::io::Error) -> ObserveError {
 }
 
 impl Worker {
-    pub(super) async fn look(&self, wanted: &Wanted) -> Result<Observed, ObserveError> {
+    pub(super) async fn look(
+        &self,
+        wanted: &Wanted,
+        before: Option<&Observed>,
+    ) -> Result<Observed, ObserveError> {
         let unit = &wanted.intent.unit;
         let layout = self.settings.homes.layout(&wanted.intent.host)?;
         match unit {
             Unit::Proxy => self.look_at_proxy(wanted, &layout).await.map(Observed::Proxy),
             Unit::App(app) => self.look_at_app(wanted, app, &layout).await.map(Observed::App),
             Unit::Role(app, role) => {
-                self.look_at_role(wanted, app, role, &layout).await.map(Observed::Role)
+                let before = match before {
+                    Some(Observed::Role(before)) => Some(before),
+                    Some(Observed::Proxy(_) | Observed::App(_)) | None => None,
+                };
+                let seen = self.look_at_role(wanted, app, role, &layout, before).await;
+                seen.map(Observed::Role)
             }
             Unit::Accessory(..) | Unit::Agent | Unit::Task { .. } => Err(ObserveError::Unsupported),
         }
@@ -158,12 +167,14 @@ impl Worker {
         app: &App,
         role: &RoleName,
         layout: &Layout,
+        before: Option<&ObservedRole>,
     ) -> Result<ObservedRole, ObserveError> {
         let labels = app_labels(app);
+        let service = app.role_prefix(role);
         let (all, images, proxy) = tokio::try_join!(
             async { Ok(self.engine.containers(&labels).await?) },
             self.role_images(wanted, app),
-            self.proxy_view(),
+            self.proxy_view(&service, before.map(|b| &b.proxy)),
         )?;
         let of_app: Vec<ObservedContainer> =
             all.into_iter().filter(|c| has_app_labels(c, app)).collect();
@@ -177,7 +188,7 @@ impl Worker {
                 squatter = self.engine.container(name.as_str()).await?;
             }
         }
-        let switch = self.saw_switch(&app.role_prefix(role), &proxy.routes);
+        let switch = self.saw_switch(&service, &proxy.routes);
         let roles: BTreeSet<RoleName> =
             others.iter().filter_map(|c| c.label(kamal::LABEL_ROLE).parse().ok()).collect();
         let referenced = others
@@ -194,7 +205,7 @@ impl Worker {
         // As in `look_at_app`.
         let _writing = self.writing.lock().await;
         let memory = self.memory.app(app).map_err(files(&self.settings.memory))?.unwrap_or(memory);
-        let stopped = stopped_by_others(wanted, &app.role_prefix(role), &proxy.routes);
+        let stopped = stopped_by_others(wanted, &service, &proxy.routes);
         Ok(ObservedRole {
             foreign: Foreign { stopped, ..foreign(app, layout, &memory, &containers)? },
             files: app_files(app, layout, &apps_config)?,
@@ -229,10 +240,44 @@ impl Worker {
     }
 
     /// kamal-proxy's container, table and deploys under way. One that runs and does not answer is no error.
-    async fn proxy_view(&self) -> Result<ProxyView, ObserveError> {
+    async fn proxy_view(
+        &self,
+        service: &str,
+        before: Option<&ProxyView>,
+    ) -> Result<ProxyView, ObserveError> {
         let mut view = self.proxy_container().await?;
-        self.ask_proxy(&mut view).await?;
+        match before.and_then(|before| self.told_routes(service, before, &view)) {
+            Some(routes) => {
+                view.deploying = self.deploying().await?;
+                view.routes = Routes::Known(routes);
+            }
+            None => self.ask_proxy(&mut view).await?,
+        }
         Ok(view)
+    }
+
+    /// The table as it was, with the targets that kamal-proxy has just said it switched the service to. None where it is
+    /// not the same proxy any more, or did not say so.
+    fn told_routes(
+        &self,
+        service: &str,
+        before: &ProxyView,
+        now: &ProxyView,
+    ) -> Option<BTreeMap<String, proxy::Route>> {
+        let (was, is) = (before.container.as_ref()?, now.container.as_ref()?);
+        let same = was.id == is.id
+            && was.started_at == is.started_at
+            && is.state == ContainerState::Running;
+        let Routes::Known(routes) = &before.routes else { return None };
+        let mut routes = routes.clone();
+        let switches = self.switches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match switches.get(service) {
+            Some(Switch::Returned { targets }) if same => {
+                routes.get_mut(service)?.targets.clone_from(targets);
+                Some(routes)
+            }
+            _ => None,
+        }
     }
 
     /// kamal-proxy's container alone.

@@ -350,6 +350,10 @@ impl Worker {
         let none = Secrets::new();
         let content = host::env_file(self.env(step, context)?.unwrap_or(&none));
         let path = layout.env_file(app, role);
+        // Mostly it is there: secrets change less often than versions.
+        if host::is_written(&path, content.as_bytes(), 0o600, layout.owner) {
+            return Ok(());
+        }
         self.file(step, host::write(&path, content.as_bytes(), 0o600, layout.owner))
     }
 

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
+
+use zeroize::Zeroizing;
 
 use super::Owner;
 
@@ -30,6 +32,16 @@ pub(crate) fn write(
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
+}
+
+/// True where a file is exactly as [`write`] would leave it.
+pub(crate) fn is_written(path: &Path, content: &[u8], mode: u32, owner: Option<Owner>) -> bool {
+    let Ok(found) = path.symlink_metadata() else { return false };
+    found.is_file()
+        && found.permissions().mode() & 0o7777 == mode
+        && owner.is_none_or(|owner| (found.uid(), found.gid()) == (owner.uid, owner.gid))
+        && found.len() == content.len() as u64
+        && fs::read(path).is_ok_and(|there| Zeroizing::new(there).as_slice() == content)
 }
 
 /// `mkdir -p`; what is made belongs to `owner`.

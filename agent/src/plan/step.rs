@@ -289,6 +289,21 @@ impl Step {
     }
 }
 
+/// True where all that steps which succeeded did to kamal-proxy's table is what its own answers told: the switches.
+pub fn tells_routes(steps: &[Step]) -> bool {
+    let switches = |step: &Step| matches!(step, Step::Route { .. });
+    let changes = |step: &Step| {
+        matches!(
+            step,
+            Step::StopTraffic { .. }
+                | Step::ResumeTraffic { .. }
+                | Step::RemoveRoute { .. }
+                | Step::AwaitDeploys { .. }
+        )
+    };
+    steps.iter().any(switches) && !steps.iter().any(changes)
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

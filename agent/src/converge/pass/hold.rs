@@ -54,15 +54,19 @@ impl UnitLoop {
             && known.marks.get(ADOPTED) != Some(&generation.to_string())
     }
 
-    /// Observes; at the first look of a generation what is foreign is adopted, and all is looked at again.
+    /// Observes; at the first look of a generation what is foreign is adopted, and all is looked at again. `before` is what
+    /// was seen before steps that all succeeded. None where something newer is wanted meanwhile.
     pub(super) async fn look(
         &mut self,
         wanted: &Accepted,
         resolved: &Resolved,
         adopts: bool,
-    ) -> Result<Observed, ObserveError> {
+        before: Option<&Observed>,
+    ) -> Result<Option<Observed>, ObserveError> {
         let worker = self.rooms.worker.clone();
-        let mut observed = worker.observe(&resolved.wanted).await?;
+        let Some(mut observed) = self.observe(wanted, resolved, before).await? else {
+            return Ok(None);
+        };
         if adopts {
             if let Some(app) = self.unit.app()
                 && plan::hold(observed.foreign()).is_some()
@@ -73,18 +77,44 @@ impl UnitLoop {
                     // An agent that starts again adopts once more.
                     tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
                 }
-                observed = worker.observe(&resolved.wanted).await?;
+                observed = worker.observe(&resolved.wanted, None).await?;
             }
             self.looked_at = Some(wanted.generation());
         }
-        Ok(observed)
+        Ok(Some(observed))
+    }
+
+    async fn observe(
+        &mut self,
+        wanted: &Accepted,
+        resolved: &Resolved,
+        before: Option<&Observed>,
+    ) -> Result<Option<Observed>, ObserveError> {
+        // What was heard of by now is seen by this look.
+        self.note_woken();
+        let mut changes = self.rooms.ledger.changes();
+        let newer = async {
+            loop {
+                changes.mark_unchanged();
+                let known = self.rooms.ledger.known(&self.unit);
+                // A ledger that is gone tells of nothing newer.
+                if known.wanted.as_ref() != Some(wanted) || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            observed = self.rooms.worker.observe(&resolved.wanted, before) => observed.map(Some),
+            // Drop-safe: a look changes nothing on the host.
+            () = newer => Ok(None),
+        }
     }
 
     /// On hold, for the newest reason: a lock goes with the command that held it, what that did stays.
     async fn still_held(&mut self, wanted: &Accepted, app: &App, first: Held) -> Next {
         let mut held = first;
         if let Ok(resolved) = self.rooms.resolve(&wanted.intent).await
-            && let Ok(observed) = self.rooms.worker.observe(&resolved.wanted).await
+            && let Ok(observed) = self.rooms.worker.observe(&resolved.wanted, None).await
             && let Some(now) = plan::hold(observed.foreign())
         {
             if self.rooms.ledger.hold(app, now.clone()).is_err() {

@@ -38,10 +38,13 @@ impl UnitLoop {
     /// Observe, plan, execute, until the plan is empty.
     pub(super) async fn rounds(&mut self, aim: &Aim<'_>) -> (Outcome, Option<Seen>) {
         let mut times = Vec::new();
+        let mut before: Option<Observed> = None;
         for round in 0..ROUNDS {
             let adopts = aim.adopts && round == 0;
-            let observed = match self.look(aim.wanted, aim.resolved, adopts).await {
-                Ok(observed) => observed,
+            let look = self.look(aim.wanted, aim.resolved, adopts, before.as_ref());
+            let observed = match look.await {
+                Ok(Some(observed)) => observed,
+                Ok(None) => return (Outcome::Superseded, None),
                 Err(error) => return (Outcome::Unobservable(error), None),
             };
             self.rooms.board.set_engine_reachable(true);
@@ -75,6 +78,7 @@ impl UnitLoop {
                     }
                 }
             }
+            before = plan::tells_routes(&steps).then_some(observed);
         }
         let reason =
             "what is there does not come to agree with what is wanted; see the agent's log";

@@ -37,7 +37,7 @@ impl UnitLoop {
             _ => None,
         };
         if let Some(resolved) = resolved {
-            match self.rooms.worker.observe(&resolved.wanted).await {
+            match self.rooms.worker.observe(&resolved.wanted, None).await {
                 Ok(Observed::Role(observed)) => {
                     chosen = plan::settle(Some(&resolved.wanted), otherwise, Some(&observed));
                 }

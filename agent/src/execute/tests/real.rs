@@ -55,7 +55,7 @@ impl Host {
     async fn converge(&self, wanted: &Wanted) -> Result<String, String> {
         let mut text = Vec::new();
         for _ in 0..4 {
-            let observed = self.worker.observe(wanted).await.unwrap();
+            let observed = self.worker.observe(wanted, None).await.unwrap();
             let steps = match plan(wanted, &observed) {
                 Plan::Steps(steps) => steps,
                 other => return Err(other.to_string()),

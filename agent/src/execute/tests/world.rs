@@ -284,7 +284,7 @@ impl World {
     }
 
     pub(crate) async fn observe(&self, wanted: &Wanted) -> Observed {
-        self.worker.observe(wanted).await.unwrap()
+        self.worker.observe(wanted, None).await.unwrap()
     }
 
     pub(crate) async fn plan(&self, wanted: &Wanted) -> Plan {
