@@ -19,7 +19,7 @@ pub struct Settings {
     pub docker_host: Option<String>,
     /// Base of the apps' paths where a config names no `ssh.user`. Default: `/root`.
     pub home: PathBuf,
-    /// What to log, in the syntax of `tracing_subscriber::EnvFilter`. Default `info`.
+    /// What to log: `info`, or `warn,dhow_agent::converge=debug`. Default `info`.
     pub log: String,
     /// Socket that is asked before and after each step whether to go on, so that a test can stop an agent exactly there
     /// (see [`dhow_proto::breakpoint`]). Default none: nothing is asked. For tests alone.
