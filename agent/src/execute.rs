@@ -120,8 +120,9 @@ impl Worker {
         &self.engine
     }
 
-    /// Reads what there is of the unit that `wanted` is about. `before` is what was there before steps that
-    /// [tell](crate::plan::tells_routes) what kamal-proxy routes: it is not asked again then.
+    /// Reads what there is of the unit that `wanted` is about. `before` is what a look just before it saw, where what was
+    /// done since tells what became of it: for a role steps that [tell](crate::plan::tells_routes) what kamal-proxy routes,
+    /// which is not asked again then; for an app steps that [leave the Engine](crate::plan::leaves_engine) as it was.
     ///
     /// # Errors
     ///

@@ -111,7 +111,8 @@ impl UnitLoop {
                         if changed.is_err() {
                             return;
                         }
-                        let concerned = self.wake.borrow_and_update().count(&self.unit) != self.woken;
+                        self.wake.mark_unchanged();
+                        let concerned = self.was_woken();
                         // Events of our own failed attempt must not cut its back-off short.
                         match next {
                             Next::Wait if concerned => break,
@@ -136,6 +137,11 @@ impl UnitLoop {
     /// Notes what was heard of the unit: what is looked at from now on shows it.
     pub(super) fn note_woken(&mut self) {
         self.woken = self.wake.borrow_and_update().count(&self.unit);
+    }
+
+    /// True where something was heard of the unit since it was looked at.
+    pub(super) fn was_woken(&self) -> bool {
+        self.wake.borrow().count(&self.unit) != self.woken
     }
 
     /// The proxy belongs to no app: it is left alone while every app of the host is on hold.

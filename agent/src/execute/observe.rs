@@ -35,7 +35,13 @@ impl Worker {
         let layout = self.settings.homes.layout(&wanted.intent.host)?;
         match unit {
             Unit::Proxy => self.look_at_proxy(wanted, &layout).await.map(Observed::Proxy),
-            Unit::App(app) => self.look_at_app(wanted, app, &layout).await.map(Observed::App),
+            Unit::App(app) => {
+                let before = match before {
+                    Some(Observed::App(before)) => Some(before),
+                    Some(Observed::Proxy(_) | Observed::Role(_)) | None => None,
+                };
+                self.look_at_app(wanted, app, &layout, before).await.map(Observed::App)
+            }
             Unit::Role(app, role) => {
                 let before = match before {
                     Some(Observed::Role(before)) => Some(before),
@@ -109,28 +115,16 @@ impl Worker {
         wanted: &Wanted,
         app: &App,
         layout: &Layout,
+        before: Option<&ObservedApp>,
     ) -> Result<ObservedApp, ObserveError> {
-        let label = format!("{}={}", kamal::LABEL_SERVICE, app.service);
-        let in_repository = async {
-            match &wanted.intent.desired {
-                Desired::App(AppIntent { repository, .. }) => {
-                    self.engine.images(ImageFilter::Repository(repository)).await
-                }
-                _ => Ok(Vec::new()),
-            }
+        let InEngine { containers, images, proxy } = match before {
+            Some(before) => InEngine {
+                containers: before.containers.clone(),
+                images: before.images.clone(),
+                proxy: before.proxy.clone(),
+            },
+            None => self.of_app_in_engine(wanted, app).await?,
         };
-        let (containers, mut images, in_repository, proxy) = tokio::try_join!(
-            self.engine.containers(std::slice::from_ref(&label)),
-            self.engine.images(ImageFilter::Label(&label)),
-            in_repository,
-            self.proxy_container(),
-        )?;
-        for image in in_repository {
-            if !images.iter().any(|i| i.id == image.id) {
-                images.push(image);
-            }
-        }
-        images.sort_by(|a, b| a.id.cmp(&b.id));
         let ours: Vec<ObservedContainer> =
             containers.iter().filter(|c| has_app_labels(c, app)).cloned().collect();
         let memory = self.app_memory(app, layout, &ours).await?;
@@ -159,6 +153,31 @@ impl Worker {
             self.ask_proxy(&mut observed.proxy).await?;
         }
         Ok(observed)
+    }
+
+    async fn of_app_in_engine(&self, wanted: &Wanted, app: &App) -> Result<InEngine, ObserveError> {
+        let label = format!("{}={}", kamal::LABEL_SERVICE, app.service);
+        let in_repository = async {
+            match &wanted.intent.desired {
+                Desired::App(AppIntent { repository, .. }) => {
+                    self.engine.images(ImageFilter::Repository(repository)).await
+                }
+                _ => Ok(Vec::new()),
+            }
+        };
+        let (containers, mut images, in_repository, proxy) = tokio::try_join!(
+            self.engine.containers(std::slice::from_ref(&label)),
+            self.engine.images(ImageFilter::Label(&label)),
+            in_repository,
+            self.proxy_container(),
+        )?;
+        for image in in_repository {
+            if !images.iter().any(|i| i.id == image.id) {
+                images.push(image);
+            }
+        }
+        images.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(InEngine { containers, images, proxy })
     }
 
     async fn look_at_role(
@@ -245,14 +264,14 @@ impl Worker {
         service: &str,
         before: Option<&ProxyView>,
     ) -> Result<ProxyView, ObserveError> {
-        let mut view = self.proxy_container().await?;
-        match before.and_then(|before| self.told_routes(service, before, &view)) {
-            Some(routes) => {
-                view.deploying = self.deploying().await?;
-                view.routes = Routes::Known(routes);
-            }
-            None => self.ask_proxy(&mut view).await?,
+        let (mut view, deploying) = tokio::try_join!(self.proxy_container(), self.deploying())?;
+        if let Some(routes) = before.and_then(|before| self.told_routes(service, before, &view)) {
+            view.routes = Routes::Known(routes);
+        } else if view.runs() {
+            // After the deploys under way: one that ends in between is then seen in the table.
+            view.routes = self.routes().await.map_or(Routes::Unknown, Routes::Known);
         }
+        view.deploying = deploying;
         Ok(view)
     }
 
@@ -289,7 +308,7 @@ impl Worker {
     /// Asks a kamal-proxy that runs for its table and its deploys under way. That starts a process in its container,
     /// which is what costs most in a look.
     async fn ask_proxy(&self, view: &mut ProxyView) -> Result<(), ObserveError> {
-        if view.container.as_ref().is_some_and(|c| c.state == ContainerState::Running) {
+        if view.runs() {
             // Deploys first: one that ends in between is then seen in the table.
             view.deploying = self.deploying().await?;
             if let Ok(routes) = self.routes().await {
@@ -377,6 +396,13 @@ impl Worker {
         let memory = adopted(app, &layout, &containers, lock);
         self.memory.set_app(app, &memory).map_err(files(&self.settings.memory))
     }
+}
+
+/// What the Engine knows of an app.
+struct InEngine {
+    containers: Vec<ObservedContainer>,
+    images: Vec<ImageView>,
+    proxy: ProxyView,
 }
 
 /// Labels of the app; `destination=` finds only containers that have it, which is Kamal's filter as well.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use dhow_proto::model::{BlobDigest, RoleName, Version};
 
-use crate::engine::{ImageView, ObservedContainer};
+use crate::engine::{ContainerState, ImageView, ObservedContainer};
 use crate::host::Marks;
 use crate::proxy::{BootFiles, Route};
 
@@ -72,6 +72,13 @@ pub struct ProxyView {
     pub routes: Routes,
     /// Services with a `kamal-proxy deploy` under way.
     pub deploying: BTreeSet<String>,
+}
+
+impl ProxyView {
+    /// True where the proxy can be asked.
+    pub fn runs(&self) -> bool {
+        self.container.as_ref().is_some_and(|c| c.state == ContainerState::Running)
+    }
 }
 
 /// The proxy unit.

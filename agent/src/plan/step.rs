@@ -304,6 +304,22 @@ pub fn tells_routes(steps: &[Step]) -> bool {
     steps.iter().any(switches) && !steps.iter().any(changes)
 }
 
+/// True where steps change files and what is remembered alone.
+pub fn leaves_engine(steps: &[Step]) -> bool {
+    steps.iter().all(|step| {
+        matches!(
+            step,
+            Step::Audit { .. }
+                | Step::Remember(_)
+                | Step::TakeLock
+                | Step::ReleaseLock
+                | Step::CreateAppDirectory
+                | Step::WriteErrorPages { .. }
+                | Step::WriteCertificate { .. }
+        )
+    })
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -90,6 +90,11 @@ impl UnitLoop {
         resolved: &Resolved,
         before: Option<&Observed>,
     ) -> Result<Option<Observed>, ObserveError> {
+        // Something happened in the Engine since.
+        let before = match before {
+            Some(Observed::App(_)) if self.was_woken() => None,
+            before => before,
+        };
         // What was heard of by now is seen by this look.
         self.note_woken();
         let mut changes = self.rooms.ledger.changes();

@@ -78,7 +78,12 @@ impl UnitLoop {
                     }
                 }
             }
-            before = plan::tells_routes(&steps).then_some(observed);
+            let told = match &observed {
+                Observed::Role(_) => plan::tells_routes(&steps),
+                Observed::App(_) => plan::leaves_engine(&steps),
+                Observed::Proxy(_) => false,
+            };
+            before = told.then_some(observed);
         }
         let reason =
             "what is there does not come to agree with what is wanted; see the agent's log";
