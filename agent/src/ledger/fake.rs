@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Io;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inode {
     bytes: Vec<u8>,
     synced: Vec<u8>,
@@ -28,7 +28,7 @@ impl Inode {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Files {
     inodes: BTreeMap<u64, Inode>,
     /// Names as processes see them, and as they are after a loss of power.
@@ -47,6 +47,12 @@ impl FakeDisk {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another disk with the same on it, to look at what a program is at work with.
+    pub fn copy(&self) -> Self {
+        let files = Files { left: None, ..self.lock().clone() };
+        Self(Arc::new(Mutex::new(files)))
     }
 
     /// Lets so many operations that write succeed; the ones after fail, as power is lost.

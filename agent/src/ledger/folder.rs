@@ -70,7 +70,7 @@ impl Folder {
             folder.write_out(&state)?;
             replace(&*folder.io, dir, JOURNAL, &vec![0; CAPACITY])?;
             state.newest.clear();
-        } else if journal.iter().any(|byte| *byte != 0) {
+        } else if journal != vec![0; CAPACITY] {
             folder.fold_into_files(&mut state)?;
         }
         drop(state);

@@ -227,7 +227,8 @@ pub(crate) fn containers(world: &World, host: usize) -> String {
 
 /// What the host keeps of its units.
 fn ledger(world: &World, host: usize) -> Result<Ledger, Broken> {
-    let disk = Arc::new(world.hosts[host].disk.clone());
+    // The agent has its own open.
+    let disk = Arc::new(world.hosts[host].disk.copy());
     Ledger::open(Path::new(LEDGER), disk).map_err(|e| format!("h{host}: {e}"))
 }
 
