@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use dhow_proto::dial::{Address, Dialer, Identity};
+use dhow_proto::dial::{Address, DialError, Dialer, Identity};
 use dhow_proto::model::BlobRef;
 use dhow_proto::wire;
 use dhow_proto::wire::control_service_client::ControlServiceClient;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -17,6 +18,8 @@ use crate::home::{Home, Login};
 const CHUNK: usize = 32 * 1024;
 /// Blobs on their way at once.
 const UPLOADS: usize = 4;
+/// An address that takes longer is not waited for alone.
+const HESITATION: Duration = Duration::from_secs(2);
 /// Longest time for the upload of one blob.
 const UPLOAD: Duration = Duration::from_secs(120);
 
@@ -140,16 +143,56 @@ async fn dial(login: &Login) -> anyhow::Result<Channel> {
         .collect::<Result<_, _>>()?;
     let dialer = Dialer::enrolled(&identity, &ca_set)?;
     let others = login.addresses.iter().filter(|a| **a != login.address);
-    let mut first_error = None;
-    for address in std::iter::once(&login.address).chain(others) {
-        let address: Address = address.parse()?;
-        match dialer.connect(&address).await {
-            Ok(channel) => return Ok(channel),
-            Err(error) => first_error.get_or_insert(error),
-        };
+    let addresses = std::iter::once(&login.address).chain(others);
+    let addresses = addresses.map(|a| a.parse()).collect::<Result<Vec<Address>, _>>()?;
+    first_that_answers(&dialer, &addresses).await.map_err(unconnected)
+}
+
+/// Dials the addresses one after the other, the next one as soon as one fails or hesitates, so that a person need not
+/// wait for each of them.
+///
+/// # Errors
+///
+/// What is wrong with the first one.
+async fn first_that_answers(dialer: &Dialer, addresses: &[Address]) -> Result<Channel, DialError> {
+    let mut rest = addresses.iter().enumerate();
+    let mut dialled = FuturesUnordered::new();
+    let mut failed: Option<(usize, DialError)> = None;
+    loop {
+        if let Some((index, address)) = rest.next() {
+            dialled.push(async move { (index, dialer.connect(address).await) });
+        }
+        let patience = if rest.len() == 0 { Duration::MAX } else { HESITATION };
+        match tokio::time::timeout(patience, dialled.next()).await {
+            Ok(Some((_, Ok(channel)))) => return Ok(channel),
+            Ok(Some((index, Err(error)))) => {
+                if failed.as_ref().is_none_or(|(first, _)| index < *first) {
+                    failed = Some((index, error));
+                }
+            }
+            Ok(None) => {
+                let none = || DialError::Address(String::new());
+                return Err(failed.map_or_else(none, |(_, error)| error));
+            }
+            // It may still answer, and the next one is asked as well.
+            Err(_) => {}
+        }
     }
-    let error = first_error.map_or_else(|| anyhow!("no address is known"), anyhow::Error::from);
-    Err(error.context(
-        "the controller cannot be reached; the apps keep running, try again when it is back",
-    ))
+}
+
+/// What a failed connection means for the person at the keyboard.
+fn unconnected(error: DialError) -> anyhow::Error {
+    let advice = match &error {
+        DialError::Untrusted { .. } => {
+            "what answers is not the controller of this login, and was told nothing; `dhow login` names the one to talk to"
+        }
+        DialError::Refused { .. } => "run `dhow login` again, with a new token",
+        DialError::Unreachable { .. } | DialError::TimedOut(_) | DialError::Protocol { .. } => {
+            "the controller cannot be reached; the apps keep running, try again when it is back"
+        }
+        DialError::Address(_) | DialError::Identity(_) => {
+            "the kept login cannot be used; run `dhow login` again"
+        }
+    };
+    anyhow::Error::from(error).context(advice)
 }

@@ -241,7 +241,10 @@ impl Follow<'_> {
                     seen.accepted = true;
                     seen.rollout_id = accepted.rollout_id;
                 }
-                Some(Down::Event(event)) => {
+                Some(Down::Event(mut event)) => {
+                    if event.rollout_id.is_empty() {
+                        event.rollout_id.clone_from(&seen.rollout_id);
+                    }
                     // Events of live progress carry no sequence.
                     seen.sequence = seen.sequence.max(event.sequence);
                     progress.event(&event);

@@ -13,18 +13,26 @@ use dhow::command::secrets::SecretsCommandError;
 use dhow::command::{Cli, Outcome};
 use dhow::config::{SystemOutside, alias};
 use dhow::project::ConfigError;
+use dhow_proto::token;
 
 /// Wrong usage (sysexits.h EX_USAGE). 2 is kept for "changes" of a plan.
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let caller = Caller::of_process();
+    if token::is_among(std::env::args_os()) {
+        eprintln!("ERROR: {}", token::ON_COMMAND_LINE);
+        return ExitCode::from(USAGE);
+    }
+    if let Some(code) = alone() {
+        return code;
+    }
     let cli = match words().map(Cli::try_parse_from) {
         Ok(Ok(cli)) => cli,
         Ok(Err(error)) => return usage(&error, caller),
         Err(error) => return no_line(&error, caller),
     };
-    let color = cli.globals.style();
+    let (color, json) = (cli.globals.style(), cli.globals.json);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -42,11 +50,30 @@ fn main() -> ExitCode {
                 Some(problems) if problems.is_json() => print(&format!("{problems}\n")),
                 _ if caller.is_kamal => print(&caller.kamal_error(&error)),
                 Some(problems) => eprintln!("{problems}"),
-                None => eprintln!("{}", color.red(&format!("ERROR: {error:#}"))),
+                None => {
+                    // Beside the text: a program that reads events should not have to read that.
+                    if json {
+                        print(&format!("{}\n", serde_json::json!({"error": format!("{error:#}")})));
+                    }
+                    eprintln!("{}", color.red(&format!("ERROR: {error:#}")));
+                }
             }
             ExitCode::FAILURE
         }
     }
+}
+
+/// `dhow -h` and `dhow --version`, with nothing else: people try these first. With a command they are options that take
+/// a value, as Kamal's.
+fn alone() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    let (word, None) = (words.next()?, words.next()) else { return None };
+    match word.to_str()? {
+        "-h" => print(&Cli::command().render_help().to_string()),
+        "--version" => print(&format!("dhow {}\n", env!("CARGO_PKG_VERSION"))),
+        _ => return None,
+    }
+    Some(ExitCode::SUCCESS)
 }
 
 /// The command line, the program's name first, with whole commands. Words that are no text are left

@@ -44,7 +44,7 @@ impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.json {
             let report = serde_json::json!({ "errors": self.problems.to_json() });
-            return write!(f, "{report:#}");
+            return write!(f, "{report}");
         }
         f.write_str(self.problems.render(self.color).trim_end())
     }

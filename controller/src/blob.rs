@@ -121,6 +121,8 @@ impl Blobs {
             Err(error) => return Err(error.into()),
         }
         make_folder(&incoming)?;
+        // What a blob's name hangs on: this folder is a name in the one above.
+        sync_name(&incoming)?;
         Ok(Self { folder: folder.into(), uploads: Arc::default(), turn: Turn::default(), place })
     }
 
@@ -133,8 +135,16 @@ impl Blobs {
     pub async fn has(&self, digest: BlobDigest) -> Result<bool, BlobError> {
         let (path, turn) = (self.path(&digest), self.turn.clone());
         off_thread(self.place, move || {
-            let _turn = turn.take();
-            touch(&path)
+            {
+                let _turn = turn.take();
+                if !touch(&path)? {
+                    return Ok(false);
+                }
+            }
+            // Another's upload may be between its rename and its sync, or was when the controller was killed: what is said
+            // to be here is not uploaded again, so its name has to be durable. Costs nothing where it is.
+            sync_name(&path)?;
+            Ok(true)
         })
         .await
     }
@@ -323,9 +333,7 @@ impl Upload {
                 touch(&temporary.0)?;
                 fs::rename(&temporary.0, &last)?;
             }
-            // The name is durable only with its folder, and that with the folder above.
-            sync_folder(folder)?;
-            folder.parent().map_or(Ok(()), sync_folder)
+            sync_name(&last)
         })
         .await
     }
@@ -393,6 +401,11 @@ fn touch(path: &Path) -> Result<bool, BlobError> {
 
 fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes the name of a blob's file durable: with its folder, and that with the folder above.
+fn sync_name(file: &Path) -> Result<(), BlobError> {
+    file.ancestors().skip(1).take(2).try_for_each(sync_folder)
 }
 
 fn sync_folder(folder: &Path) -> Result<(), BlobError> {

@@ -7,6 +7,9 @@
 //! Always true: a peer is either proven to be a controller (chain, purpose, validity, name) or not spoken to; a dead
 //! peer is noticed within 15 s; no session ticket is used, as a resumed session skips the check of certificates.
 
+mod pinned;
+mod refused;
+
 use std::fmt;
 use std::future::Ready;
 use std::io;
@@ -18,21 +21,21 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::Resumption;
+use rustls::crypto::ring;
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
+
+use pinned::PinnedCa;
+use refused::Listening;
 
 /// Longest time for resolving, connecting and the TLS handshake together.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -72,6 +75,14 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+    /// The controller is the right one, but does not take our certificate.
+    #[error("{address} refuses this certificate: {reason}")]
+    Refused {
+        /// What was dialled.
+        address: Address,
+        /// Expired, revoked, or another controller's.
+        reason: String,
+    },
     /// TLS is up but HTTP/2 is not.
     #[error("{address} does not speak dhow's protocol")]
     Protocol {
@@ -95,6 +106,7 @@ impl DialError {
             Self::Unreachable { .. }
             | Self::TimedOut(_)
             | Self::Untrusted { .. }
+            | Self::Refused { .. }
             | Self::Protocol { .. } => true,
             Self::Address(_) | Self::Identity(_) => false,
         }
@@ -300,8 +312,7 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// [`DialError`]; never waits longer than [`CONNECT_DEADLINE`]. That the controller refused our certificate may show
-    /// only at the first call: in TLS 1.3 the client is done before the server has checked.
+    /// [`DialError`]; never waits longer than [`CONNECT_DEADLINE`].
     pub async fn connect(&self, address: &Address) -> Result<Channel, DialError> {
         tokio::time::timeout(CONNECT_DEADLINE, self.dial(address))
             .await
@@ -320,17 +331,23 @@ impl Dialer {
             .await
             .map_err(|source| DialError::Untrusted { address: address.clone(), source })?;
         let protocol = |source| DialError::Protocol { address: address.clone(), source };
+        let (stream, first) = Listening::new(tls);
+        let once = Once { stream: Arc::new(Mutex::new(Some(stream))), address: address.clone() };
         // `http`, as tonic would insist on doing TLS itself for `https`; the stream below is encrypted already.
-        Endpoint::from_shared(format!("http://{address}"))
+        let channel = Endpoint::from_shared(format!("http://{address}"))
             .map_err(protocol)?
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .connect_with_connector(Once(Arc::new(Mutex::new(Some(tls)))))
-            .await
-            .map_err(protocol)
+            .connect_with_connector(once)
+            .await;
+        match (first.await, channel) {
+            (Ok(Ok(())), channel) => channel.map_err(protocol),
+            (Ok(Err(reason)), _) => Err(DialError::Refused { address: address.clone(), reason }),
+            (Err(_), _) => Err(unreachable(io::ErrorKind::ConnectionAborted.into())),
+        }
     }
 }
 
@@ -373,10 +390,13 @@ type Encrypted = TlsStream<Box<dyn Socket>>;
 
 /// Gives tonic the connection that is there, once: tonic would reconnect by itself, at its own pace.
 #[derive(Clone)]
-struct Once(Arc<Mutex<Option<Encrypted>>>);
+struct Once {
+    stream: Arc<Mutex<Option<Listening>>>,
+    address: Address,
+}
 
 impl tower::Service<http::Uri> for Once {
-    type Response = TokioIo<Encrypted>;
+    type Response = TokioIo<Listening>;
     type Error = io::Error;
     type Future = Ready<Result<Self::Response, io::Error>>;
 
@@ -385,70 +405,12 @@ impl tower::Service<http::Uri> for Once {
     }
 
     fn call(&mut self, _: http::Uri) -> Self::Future {
-        let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let over = || io::Error::new(io::ErrorKind::NotConnected, "the connection is over");
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let over = || {
+            let text = format!("the connection to {} is over", self.address);
+            io::Error::new(io::ErrorKind::NotConnected, text)
+        };
         std::future::ready(stream.map(TokioIo::new).ok_or_else(over))
-    }
-}
-
-/// Accepts a server whose chain ends in the pinned CA: all a token carries is the hash of its key.
-#[derive(Debug)]
-struct PinnedCa {
-    spki_sha256: [u8; 32],
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for PinnedCa {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let pinned = |ca: &&CertificateDer<'_>| spki_sha256(ca) == Some(self.spki_sha256);
-        let ca = intermediates
-            .iter()
-            .find(pinned)
-            .ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone().into_owned())?;
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &roots,
-            intermediates,
-            now,
-            algorithms,
-        )?;
-        verify_server_name(&certificate, server_name)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

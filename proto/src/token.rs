@@ -1,6 +1,7 @@
 //! Where a one-time token is read from: a file, standard input or the environment; never an argument, which every process
 //! of the machine could see.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,22 @@ use zeroize::Zeroizing;
 
 /// The variable that may hold a token.
 pub const VARIABLE: &str = "DHOW_TOKEN";
+
+/// How every token begins (`dhow1.KIND.…`).
+const BEGINNING: &str = "dhow1.";
+
+/// What to tell who wrote a token on a command line.
+pub const ON_COMMAND_LINE: &str = "a token must not be an argument, which every process of this machine can read: put it into a file (--token-file FILE), on standard input (--token-file -) or into DHOW_TOKEN, and get a new one, as this one was seen";
+
+/// Whether a token is among a program's arguments. Looked at before they are parsed: a parser repeats what it does not
+/// know in its error, and errors end up in logs.
+pub fn is_among(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    arguments.into_iter().skip(1).any(|word| {
+        let word = word.to_string_lossy();
+        let token = word.rsplit_once('=').map_or(&*word, |(_, value)| value);
+        token.starts_with(BEGINNING) && token.matches('.').count() >= 3
+    })
+}
 
 /// Longest text that is read.
 const MAX: u64 = 4096;
@@ -80,6 +97,15 @@ mod tests {
     fn a_file_comes_before_the_variable_and_the_last_word_counts() {
         assert_eq!(in_file("A token for h1:\n\n  dhow1.join.x  \n").unwrap(), "dhow1.join.x");
         assert_eq!(&*read(None, Some(" dhow1.join.y\n".to_owned())).unwrap(), "dhow1.join.y");
+    }
+
+    #[test]
+    fn a_token_on_the_command_line_is_seen() {
+        let among = |line: &str| is_among(line.split(' ').map(OsString::from));
+        assert!(among("dhow login dhow1.login.00.secret.pin"));
+        assert!(among("dhow-agent join --token=dhow1.join.00.secret.pin"));
+        assert!(!among("dhow1.login.00.secret.pin login --token-file dhow1.txt"));
+        assert!(!among("dhow login --token-file /run/dhow1.login.token"));
     }
 
     #[test]

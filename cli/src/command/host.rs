@@ -29,9 +29,9 @@ pub struct TokenArgs {
     /// Allow a host that is enrolled already to enrol anew
     #[arg(long)]
     pub reenrol: bool,
-    /// Minutes for which the token is good
-    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
-    pub valid_for: u64,
+    /// For how long the token is good: minutes, or a span as `90s` or `2h`
+    #[arg(long, value_name = "TIME", default_value = "60", value_parser = span)]
+    pub valid_for: Duration,
 }
 
 /// Runs the command.
@@ -49,9 +49,7 @@ pub async fn run(globals: &Globals, host: Host) -> anyhow::Result<Outcome> {
 }
 
 async fn token(globals: &Globals, client: &Client, args: TokenArgs) -> anyhow::Result<()> {
-    let valid_for =
-        prost_types::Duration::try_from(Duration::from_secs(args.valid_for.saturating_mul(60)))
-            .ok();
+    let valid_for = prost_types::Duration::try_from(args.valid_for).ok();
     let request =
         wire::CreateHostTokenRequest { host: args.name.clone(), valid_for, reenrol: args.reenrol };
     let response =
@@ -74,6 +72,16 @@ async fn token(globals: &Globals, client: &Client, args: TokenArgs) -> anyhow::R
         print_line(&response.token);
     }
     Ok(())
+}
+
+/// A number is minutes.
+fn span(text: &str) -> Result<Duration, String> {
+    if let Ok(minutes) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(60 * u64::from(minutes)));
+    }
+    let span = text.parse::<jiff::SignedDuration>().ok();
+    span.and_then(|span| Duration::try_from(span).ok())
+        .ok_or_else(|| "write minutes (30) or a span (90s, 2h)".to_owned())
 }
 
 async fn list(globals: &Globals, client: &Client) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use super::{Globals, Outcome, deploy};
 use crate::client::Client;
 use crate::follow::{Follow, HookOutcome};
 use crate::hooks;
-use crate::output::event::{failed_json, failure, rfc3339, state_word};
+use crate::output::event::{failed_json, failure, hook_word, rfc3339, state_word};
 use crate::output::progress::{Progress, print_line};
 use crate::output::table;
 use crate::project::Project;
@@ -121,7 +121,7 @@ async fn show(globals: &Globals, id: String) -> anyhow::Result<()> {
             .map(|s| json!({"name": s.name, "state": stage_word(s.state()), "hosts": s.hosts, "started_at": rfc3339(s.started_at.as_ref()), "finished_at": rfc3339(s.finished_at.as_ref())}))
             .collect();
         let failures: Vec<_> = answer.failures.iter().map(failed_json).collect();
-        let hooks: Vec<_> = answer.hooks.iter().map(|h| json!({"name": h.name, "state": h.state().as_str_name(), "exit_code": h.exit_code})).collect();
+        let hooks: Vec<_> = answer.hooks.iter().map(|h| json!({"name": h.name, "state": hook_word(h.state()), "exit_code": h.exit_code})).collect();
         let whole = json!({"rollout": summary(&rollout), "stages": stages, "failures": failures, "hooks": hooks, "waiting_for": answer.waiting_for});
         print_line(&whole.to_string());
         return Ok(());

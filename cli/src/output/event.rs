@@ -134,7 +134,7 @@ pub fn json(event: &wire::RolloutEvent) -> Value {
         Some(Kind::HostFailed(f)) => ("host_failed", failed_json(f)),
         Some(Kind::Hook(h)) => (
             "hook",
-            json!({"name": h.name, "state": h.state().as_str_name().trim_start_matches("HOOK_STATE_").to_lowercase(), "exit_code": h.exit_code}),
+            json!({"name": h.name, "state": hook_word(h.state()), "exit_code": h.exit_code}),
         ),
         Some(Kind::Note(n)) => ("note", json!({"text": n.text})),
         Some(Kind::Finished(f)) => {
@@ -156,6 +156,11 @@ pub fn failed_json(failed: &wire::HostFailed) -> Value {
         "exit_code": failure.exit_code, "health_log": failure.health_log, "log_lines": failure.log_lines,
         "container": failure.container,
     })
+}
+
+/// `started`, `finished` …
+pub fn hook_word(state: wire::HookState) -> String {
+    state.as_str_name().trim_start_matches("HOOK_STATE_").to_lowercase()
 }
 
 /// `settled`, `failed` …

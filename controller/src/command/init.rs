@@ -78,7 +78,16 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     let owned =
         made.and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)));
-    owned.with_context(|| format!("could not make the folder {}", path.display()))
+    // A controller whose folder has no durable name is lost with the power. Folders made on the way are names too.
+    let synced = owned.and_then(|()| std::path::absolute(path)).and_then(|path| {
+        path.ancestors().skip(1).try_for_each(|above| match std::fs::File::open(above) {
+            Ok(folder) => folder.sync_all(),
+            // Where this user may not look nothing was made either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(error) => Err(error),
+        })
+    });
+    synced.with_context(|| format!("could not make the folder {}", path.display()))
 }
 
 /// The passphrase that was given, else a random key in a file of its own.

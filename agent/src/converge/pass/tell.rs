@@ -95,7 +95,8 @@ impl UnitLoop {
             Some(status) if status.generation == wanted.generation() => {
                 Arc::unwrap_or_clone(status)
             }
-            _ => self.status(wanted, Phase::Pending, None),
+            // Who waits for it is told what for.
+            _ => self.status(wanted, Phase::AwaitingCondition(text.clone()), None),
         };
         status.warnings = vec![text];
         self.rooms.board.post(status);
