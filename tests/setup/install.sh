@@ -29,6 +29,8 @@ skopeo skopeo
 unshare util-linux
 nsenter util-linux
 losetup util-linux
+script bsdutils
+strace strace
 mkfs.ext4 e2fsprogs
 git git
 make make

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod fleet;
 pub mod kamal;
 pub mod load;
+pub mod power;
 pub mod project;
 pub mod snapshot;
 pub mod suite;

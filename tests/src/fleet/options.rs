@@ -14,6 +14,8 @@ pub struct FleetOptions {
     pub registry_password: Option<String>,
     /// Whether containers survive their Engine; default no, as Docker's own default.
     pub live_restore: bool,
+    /// Registry mirror of each host's Engine, in order; default none. Docker asks it for images of Docker Hub alone.
+    pub registry_mirrors: Vec<String>,
     /// Whether the proxy's image (`DHOW_PROXY_IMAGE`, or the stand-in) is loaded into each Engine; default yes.
     pub proxy_image: bool,
     /// `DHOW_LOG` of the agent, the controller and the CLI; default `info`.
@@ -28,6 +30,7 @@ impl Default for FleetOptions {
             small_disk_mb: None,
             registry_password: None,
             live_restore: false,
+            registry_mirrors: Vec::new(),
             proxy_image: true,
             log: "info".to_owned(),
         }

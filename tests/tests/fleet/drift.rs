@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use dhow_tests::fleet::Agent;
 use dhow_tests::fleet::run::wait_until;
 use dhow_tests::suite::Shared;
 use dhow_tests::{Host, Project};
@@ -117,5 +118,52 @@ pub(crate) fn what_was_taken_away_while_the_agent_was_gone_comes_back_with_it(
         let told = repairs(&stage)?;
         Ok(told.iter().any(|event| !before.contains(event)).then_some(()))
     })?;
+    Ok(())
+}
+
+/// Promise 8: nobody needs the controller but who wants a change.
+pub(crate) fn with_the_controller_gone_apps_serve_and_come_back_and_the_cli_says_so(
+    shared: &mut Shared,
+) -> Result<()> {
+    let fleet = shared.fleet()?;
+    let mut stage = Stage::set(fleet, "gone", 7470)?;
+    let project = app(fleet, "gone", &[1, 2]).write(fleet)?;
+    project.push(fleet, &["v1"], |image| image)?;
+    stage.deploy(&project, "v1")?.ok()?;
+    let load = loads(fleet, &[2], None)?;
+    stage.controller.kill()?;
+
+    let here = fleet.host(1);
+    let remove = || here.docker(&["rm", "-f", "gone-web-v1"])?.ok();
+    remove()?;
+    until_serves(fleet, 1, None, "v1", SECONDS).context("a container removed by hand")?;
+    // Also for an agent that has not seen the controller since it started.
+    let agent = Agent::of(here);
+    agent.kill()?;
+    remove()?;
+    agent.run()?;
+    until_serves(fleet, 1, None, "v1", SECONDS).context("an agent that starts alone")?;
+
+    let address = stage.controller.address();
+    for args in [&["status"][..], &["deploy", "-P", "--version", "v2"], &["app", "version"]] {
+        let output = stage.dhow(project.dir(), args)?;
+        ensure!(output.code() == Some(1), "{args:?} ended with {:?}", output.status);
+        for words in [&address, "cannot be reached", "the apps keep running", "try again"] {
+            ensure!(output.stderr.contains(words), "{args:?}: {words} is not in {}", output.text());
+        }
+        ensure!(output.elapsed < Duration::from_secs(15), "{args:?} took {:?}", output.elapsed);
+    }
+
+    stage.controller.run()?;
+    stage.until_status(&project, "both hosts are back", SECONDS, |status| {
+        status["headline"] == "2 of 2 on v1"
+    })?;
+    // What happened meanwhile is told once there is somebody to tell.
+    wait_until("the drift is told", SECONDS, || {
+        let events = stage.events(&project, 1)?;
+        let told = |word: &str| events.iter().any(|event| event.contains(word));
+        Ok((told("drift found") && told("repaired")).then_some(()))
+    })?;
+    none_lost(load)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use dhow_tests::fleet::run::wait_until;
 use dhow_tests::fleet::{Agent, Controller};
 use dhow_tests::suite::Shared;
-use dhow_tests::{Fleet, Project};
+use dhow_tests::{Fleet, FleetOptions, Project};
 
 use crate::deploy::Stage;
 use crate::scene::{HASTY, app, containers, loads, none_lost, version_at};
@@ -223,4 +223,36 @@ pub(crate) fn boot_groups_run_their_hooks_and_roles_without_proxy_are_waited_for
         ensure!(!all.iter().any(|name| name.ends_with("-bad")), "host {host}: {all:?}");
     }
     Ok(())
+}
+
+/// Hosts behind the same mirror would all make it fetch the image at once: one of them goes ahead.
+pub(crate) fn one_host_of_each_registry_mirror_pulls_before_the_others(
+    _: &mut Shared,
+) -> Result<()> {
+    let mirrors = ["http://a.test", "http://b.test", "http://b.test"].map(str::to_owned);
+    let options = FleetOptions { registry_mirrors: mirrors.to_vec(), ..FleetOptions::hosts(3) };
+    let fleet = Fleet::start_with(options)?;
+    {
+        let stage = Stage::set(&fleet, "mirror", 7471)?;
+        let project = app(&fleet, "mirror", &[1, 2, 3]).write(&fleet)?;
+        project.push(&fleet, &["v1"], |image| image)?;
+        stage.deploy(&project, "v1")?.ok()?;
+        let json = |args: &[&str]| -> Result<serde_json::Value> {
+            let output = stage.dhow(project.dir(), &[args, &["--json"]].concat())?.ok()?;
+            serde_json::from_str(&output.stdout).context("read JSON")
+        };
+        let list = json(&["rollout", "list"])?;
+        let shown = json(&["rollout", "show", list[0]["id"].as_str().context("an id")?])?;
+        let stages = shown["stages"].as_array().context("stages")?;
+        let hosts = |name: &str| {
+            let stage = stages.iter().find(|stage| stage["name"] == name);
+            stage
+                .map(|stage| stage["hosts"].clone())
+                .with_context(|| format!("no {name} in {shown:#}"))
+        };
+        let [_, second, third] = [1, 2, 3].map(|number| fleet.host(number).address());
+        ensure!(hosts("pull once for each mirror")? == serde_json::json!([second]), "{shown:#}");
+        ensure!(hosts("pull")? == serde_json::json!([third]), "{shown:#}");
+    }
+    fleet.down()
 }

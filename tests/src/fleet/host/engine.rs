@@ -17,7 +17,9 @@ use crate::fleet::run::{Output, Process, run_with_input, wait_until};
 
 impl Host {
     pub(super) fn daemon_config(&self) -> serde_json::Value {
+        let mirror = self.options.registry_mirrors.get(self.number - 1);
         serde_json::json!({
+            "registry-mirrors": mirror.into_iter().collect::<Vec<_>>(),
             "insecure-registries": [format!("{}:5000", self.names.hub_address())],
             "storage-driver": "overlay2",
             // Newer Engines would otherwise keep images elsewhere, and tags would look different.

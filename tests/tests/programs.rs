@@ -1,0 +1,17 @@
+//! The three programs as people start them, on this machine's loopback: what they refuse, what they print, where settings
+//! come from. Needs neither root nor Docker: an agent whose Engine cannot be reached is as good as any other here.
+
+#[path = "programs/away.rs"]
+mod away;
+#[path = "programs/flags.rs"]
+mod flags;
+#[path = "programs/output.rs"]
+mod output;
+#[path = "programs/power.rs"]
+mod power;
+#[path = "programs/refusals.rs"]
+mod refusals;
+#[path = "programs/settings.rs"]
+mod settings;
+#[path = "programs/stage.rs"]
+mod stage;
