@@ -33,9 +33,13 @@ fn failing(stage: &Stage, agent: &mut Process, runs: Vec<(&str, Command)>) -> Re
     let start = |(_, mut command): (&str, Command)| thread::spawn(move || run(&mut command, LIMIT));
     let threads: Vec<_> = runs.into_iter().map(start).collect();
     for app in apps {
-        wait_until("the rollout begins", LIMIT, || {
+        // Once the host has said what it waits for there is something to show of it.
+        wait_until("the host waits for its Engine", LIMIT, || {
             let list = stage.json(&["rollout", "list", "-c", &app])?;
-            Ok(list[0]["id"].is_string().then_some(()))
+            let Some(id) = list[0]["id"].as_str() else { return Ok(None) };
+            let shown = stage.json(&["rollout", "show", id, "-c", &app])?;
+            let waits = shown["waiting_for"].to_string();
+            Ok(waits.contains("the Docker Engine could not be reached").then_some(()))
         })?;
     }
     agent.kill();
