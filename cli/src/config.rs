@@ -26,5 +26,5 @@ pub mod yaml;
 
 pub use compile::{CompileInput, Compiled};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
-pub use load::{LoadOptions, Loaded, alias, load};
+pub use load::{LoadOptions, Loaded, alias, is_transitional, load};
 pub use outside::{Outside, SystemOutside};

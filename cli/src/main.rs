@@ -8,10 +8,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 use dhow::caller::Caller;
 use dhow::command::docs::DocsError;
-use dhow::command::line::{LineError, resolve};
+use dhow::command::line::{LineError, refuse_traefik, resolve};
 use dhow::command::secrets::SecretsCommandError;
 use dhow::command::{Cli, Outcome};
-use dhow::config::{SystemOutside, alias};
+use dhow::config::{SystemOutside, alias, is_transitional};
 use dhow::project::ConfigError;
 use dhow_proto::token;
 
@@ -87,6 +87,8 @@ fn words() -> Result<Vec<OsString>, LineError> {
     let Some(texts) = texts else { return Ok(all) };
     let look_up = |name: &str, options: &_| alias(name, options, &SystemOutside);
     let resolved = resolve(texts, &Cli::command(), &look_up)?;
+    let transitional = |options: &_| is_transitional(options, &SystemOutside);
+    refuse_traefik(&resolved, &Cli::command(), &transitional)?;
     let name = name.cloned().unwrap_or_else(|| "dhow".into());
     Ok(std::iter::once(name).chain(resolved.into_iter().map(OsString::from)).collect())
 }

@@ -7,6 +7,7 @@ mod corpus;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use dhow::config::Code;
 use dhow::config::schema::{json::schema, table};
 use dhow::config::yaml::{Node, SourceMap, Value, read};
 use serde_json::{Map, Value as Json, json};
@@ -212,4 +213,17 @@ fn the_documentation_lists_every_key_with_the_cases_that_cover_it() {
         return;
     }
     assert_eq!(present, tables, "run this test with DHOW_UPDATE=1");
+}
+
+#[test]
+fn the_documentation_lists_every_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compatibility.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let listed: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `config.")?.split_once('`'))
+        .map(|(code, _)| code)
+        .collect();
+    let codes = Code::ALL.map(|code| code.as_str().trim_start_matches("config."));
+    assert_eq!(listed, codes);
 }

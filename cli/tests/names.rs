@@ -83,6 +83,29 @@ fn aliases_and_abbreviations_are_what_they_stand_for() {
     assert_eq!(project.run("kamal", "conf --version v4"), print("v4"));
 }
 
+/// S9: on the way from Traefik to kamal-proxy, Kamal 1's commands name what has their place.
+#[test]
+fn traefik_is_disabled_where_the_proxy_is_enabled() {
+    let project = Project::new();
+    let moving = format!("{CONFIG}proxy: {{enabled: true, hosts: [192.0.2.1]}}\n");
+    std::fs::write(project.path().join("config/moving.yml"), moving).unwrap();
+    let line = "traefik reboot -c config/moving.yml";
+    for (name, line) in [
+        ("dhow", line),
+        ("kamal", line),
+        ("kamal", "-c config/moving.yml traefik reboot --rolling"),
+    ] {
+        let run = project.run(name, line);
+        assert_eq!((run.status, run.out.as_str()), (Some(64), ""), "{run:?}");
+        assert!(run.err.contains("`traefik reboot` is disabled"), "{run:?}");
+        assert!(run.err.contains("use `proxy reboot`"), "{run:?}");
+    }
+    // Without that it is a word like any other.
+    assert_eq!(project.run("kamal", "traefik reboot").err, "Could not find command \"traefik\".\n");
+    let run = project.run("dhow", "traefik reboot");
+    assert!(run.status == Some(64) && !run.err.contains("disabled"), "{run:?}");
+}
+
 #[test]
 fn wrong_usage_is_told_apart() {
     let project = Project::new();
@@ -132,6 +155,19 @@ fn by_the_name_kamal_errors_are_kamals() {
         let own = project.run_in(below, "dhow", line, &[]);
         assert!(own.out.is_empty() && !own.err.is_empty(), "{line}: {own:?}");
     }
+}
+
+/// S28: what follows an alias is appended, so that a later option overrides an earlier one.
+#[test]
+fn what_follows_an_alias_overrides_it() {
+    let project = Project::new();
+    let aliases = "where: app version -r nobody, show: docs boot";
+    let config = CONFIG.replace("show: docs boot", aliases);
+    std::fs::write(project.path().join("config/deploy.yml"), config).unwrap();
+    let said = project.run("kamal", "where");
+    assert!(said.out.contains("No --roles match for nobody"), "{said:?}");
+    let said = project.run("kamal", "where -r workers");
+    assert!(said.out.contains("No --roles match for workers"), "{said:?}");
 }
 
 /// Where Kamal exits with 0 though nothing was done, dhow exits with 1, by either name.

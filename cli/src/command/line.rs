@@ -86,6 +86,14 @@ pub enum LineError {
         /// The last one looked at.
         name: String,
     },
+    /// A command of Kamal 1, in an app that is on its way from Traefik to kamal-proxy (S9).
+    #[error(
+        "`traefik {command}` is disabled while the config has `proxy: {{enabled: true}}`; use `proxy {command}`"
+    )]
+    Traefik {
+        /// What `traefik` was to do.
+        command: String,
+    },
     /// The word is no command, and the config that might have an alias cannot be read.
     #[error("`{word}` is no command, and no alias can be looked up")]
     Unreadable {
@@ -98,6 +106,30 @@ pub enum LineError {
 
 /// Looks up an alias in the config that some options name.
 pub type Aliases<'a> = &'a dyn Fn(&str, &LoadOptions) -> Result<Option<String>, Diagnostics>;
+
+/// Whether the config that some options name is on its way from Traefik to kamal-proxy.
+pub type Transitional<'a> = &'a dyn Fn(&LoadOptions) -> bool;
+
+/// Refuses `traefik …` of Kamal 1 where the config has `proxy.enabled`; elsewhere it is a word like any
+/// other. `words` are those that [`resolve`] gave.
+///
+/// # Errors
+///
+/// [`LineError::Traefik`].
+pub fn refuse_traefik(
+    words: &[String],
+    commands: &clap::Command,
+    transitional: Transitional<'_>,
+) -> Result<(), LineError> {
+    let Some(at) = command_at(words, 0, commands).filter(|at| words[*at] == "traefik") else {
+        return Ok(());
+    };
+    if !transitional(&options_of(words)) {
+        return Ok(());
+    }
+    let command = command_at(words, at + 1, commands).map_or("reboot", |at| words[at].as_str());
+    Err(LineError::Traefik { command: command.to_owned() })
+}
 
 /// Replaces abbreviations and aliases. `words` are without the program's name; `commands` is what
 /// can be parsed.

@@ -42,6 +42,23 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every one.
+    pub const ALL: [Self; 13] = [
+        Self::File,
+        Self::Template,
+        Self::Syntax,
+        Self::UnknownKey,
+        Self::LegacyKey,
+        Self::WrongType,
+        Self::Missing,
+        Self::Invalid,
+        Self::Conflict,
+        Self::Version,
+        Self::Option,
+        Self::Surprise,
+        Self::Unused,
+    ];
+
     /// The stable text form.
     #[must_use]
     pub fn as_str(self) -> &'static str {

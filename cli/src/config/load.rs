@@ -92,6 +92,14 @@ pub fn alias(
     Ok(aliases.and_then(|map| map.get(name)).filter(|node| !node.is_null()).map(Node::to_text))
 }
 
+/// Whether a config, which need not be right otherwise, has `proxy.enabled`: an app on its way from
+/// Traefik to kamal-proxy. One that cannot be read has not.
+pub fn is_transitional(options: &LoadOptions, outside: &dyn Outside) -> bool {
+    let Ok(tree) = read_tree(options, outside) else { return false };
+    let enabled = tree.root.get("proxy").and_then(Node::as_map).and_then(|map| map.get("enabled"));
+    enabled.is_some_and(|node| matches!(node.value, Value::Bool(true)))
+}
+
 /// All files as one tree.
 struct Tree {
     root: Map,

@@ -10,15 +10,18 @@
 
 mod eval;
 mod expr;
+mod instead;
 mod scan;
 mod syntax;
+mod value;
 
 use super::diagnostic::{Code, Diagnostic, ErrorClass};
 use super::outside::Outside;
 use super::yaml::{SourceMap, Span};
-use eval::{Evaluator, Value};
+use eval::Evaluator;
 use scan::{Piece, Tag};
 use syntax::{Problem, Statement};
+use value::Value;
 
 /// A template's result, and which byte came from where.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +53,7 @@ pub fn render(
     let failed = |problem: Problem| {
         let at = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
         let span = Span { file, start: at(problem.start), end: at(problem.end) };
-        let hint = problem.hint.unwrap_or_else(|| RUBY_HINT.to_owned());
+        let hint = problem.hint.unwrap_or_else(|| instead::instead(""));
         let mut diagnostic = Diagnostic::new(Code::Template, problem.message).at(span).hint(hint);
         if let Some(words) = problem.key_error {
             diagnostic = Diagnostic { kamal: Some(words), ..diagnostic.class(ErrorClass::Key) };
@@ -74,17 +77,20 @@ pub fn render(
     }
 }
 
-/// What to do about anything outside the subset.
-const RUBY_HINT: &str = "take the value from an environment variable, `<%= ENV[\"X\"] %>`, or set DHOW_ERB=ruby to let a local Ruby render the file";
-
 /// An open `if` or `unless`.
 struct Branch {
     /// Where it began.
     start: usize,
-    /// Whether the part at hand is written.
+    /// Whether what it stands in is written.
+    outer: bool,
+    /// Whether the part at hand is written, as far as this `if` goes.
     active: bool,
     /// Whether some part was, so that `else` is not.
     taken: bool,
+    /// Whether it is an `unless`, which has no `elsif`.
+    negated: bool,
+    /// Whether its `else` was met, after which only `end` can come.
+    last: bool,
 }
 
 struct Renderer<'a> {
@@ -95,7 +101,7 @@ struct Renderer<'a> {
 
 impl Renderer<'_> {
     fn active(&self) -> bool {
-        self.branches.iter().all(|branch| branch.active)
+        self.branches.last().is_none_or(|branch| branch.outer && branch.active)
     }
 
     fn write(&mut self, text: &str, source: usize, copied: bool) -> Result<(), Problem> {
@@ -125,7 +131,12 @@ impl Renderer<'_> {
     }
 
     fn tag(&mut self, tag: &Tag<'_>) -> Result<(), Problem> {
-        let statements = expr::parse(tag.code, tag.code_start)?;
+        let statements = expr::parse(&tag.code, tag.code_start)?;
+        for statement in &statements {
+            if let Statement::Assign { name, .. } = statement {
+                self.evaluator.declare(name);
+            }
+        }
         if tag.output {
             if !self.active() || tag.in_comment {
                 return Ok(());
@@ -151,13 +162,20 @@ impl Renderer<'_> {
                 // Inside a part that is not written nothing is evaluated, and no `else` is taken.
                 self.branches.push(Branch {
                     start: tag.start,
+                    outer,
                     active: holds,
                     taken: holds || !outer,
+                    negated: *negated,
+                    last: false,
                 });
                 Ok(())
             }
             Statement::Elsif(condition) => {
                 let branch = self.branches.last_mut().ok_or_else(|| stray("elsif"))?;
+                if branch.last || branch.negated {
+                    let message = "`elsif` after `else` or `unless`";
+                    return Err(Problem::new(message, tag.start, tag.end));
+                }
                 if branch.taken {
                     branch.active = false;
                     return Ok(());
@@ -167,13 +185,17 @@ impl Renderer<'_> {
                 branch.taken = holds;
                 Ok(())
             }
-            Statement::Else => {
+            Statement::Else(_) => {
                 let branch = self.branches.last_mut().ok_or_else(|| stray("else"))?;
+                if branch.last {
+                    return Err(Problem::new("a second `else`", tag.start, tag.end));
+                }
                 branch.active = !branch.taken;
                 branch.taken = true;
+                branch.last = true;
                 Ok(())
             }
-            Statement::End => {
+            Statement::End(_) => {
                 self.branches.pop().ok_or_else(|| stray("end"))?;
                 Ok(())
             }

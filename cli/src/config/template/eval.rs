@@ -4,65 +4,36 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::super::outside::{COMMAND_SECONDS, Outside};
+use super::instead::instead;
 use super::syntax::{Expr, Kind, Part, Problem, Statement};
+use super::value::{Value, item, method_call};
 
-/// A value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    Nil,
-    Bool(bool),
-    Int(i64),
-    Text(String),
-    List(Vec<Value>),
-}
+/// About so many bytes of values may be made: a few assignments can double a text beyond any memory.
+const MAX_VALUES: usize = 64 << 20;
 
-impl Value {
-    pub(super) fn truthy(&self) -> bool {
-        !matches!(self, Self::Nil | Self::Bool(false))
-    }
-
-    /// Ruby's `to_s`. A list comes out as Ruby inspects it, which happens to be YAML.
-    pub(super) fn to_text(&self) -> String {
-        match self {
-            Self::Nil => String::new(),
-            Self::Bool(value) => value.to_string(),
-            Self::Int(number) => number.to_string(),
-            Self::Text(text) => text.clone(),
-            Self::List(items) => {
-                let items: Vec<String> = items.iter().map(Self::inspect).collect();
-                format!("[{}]", items.join(", "))
-            }
-        }
-    }
-
-    fn inspect(&self) -> String {
-        match self {
-            Self::Nil => "nil".into(),
-            Self::Text(text) => format!("{text:?}"),
-            Self::Bool(_) | Self::Int(_) | Self::List(_) => self.to_text(),
-        }
-    }
-
-    fn blank(&self) -> bool {
-        match self {
-            Self::Nil | Self::Bool(false) => true,
-            Self::Text(text) => text.trim().is_empty(),
-            Self::List(items) => items.is_empty(),
-            Self::Bool(true) | Self::Int(_) => false,
-        }
-    }
-}
+/// A command without any of these is started by Ruby without a shell.
+const SHELL_CHARACTERS: [char; 22] = [
+    '*', '?', '{', '}', '[', ']', '<', '>', '(', ')', '~', '&', '|', '\\', '$', ';', '\'', '`',
+    '"', '\n', '#', '=',
+];
 
 /// Evaluates in one environment; keeps variables.
 pub(super) struct Evaluator<'a> {
     env: &'a [(String, String)],
     outside: &'a dyn Outside,
+    /// By name; nothing where an assignment was met, but not carried out.
     variables: BTreeMap<String, Value>,
+    made: usize,
 }
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(env: &'a [(String, String)], outside: &'a dyn Outside) -> Self {
-        Self { env, outside, variables: BTreeMap::new() }
+        Self { env, outside, variables: BTreeMap::new(), made: 0 }
+    }
+
+    /// An assignment was met: from here on the variable is known, with nothing in it if it had no value.
+    pub(super) fn declare(&mut self, name: &str) {
+        self.variables.entry(name.to_owned()).or_insert(Value::Nil);
     }
 
     /// Runs a statement that is no branch.
@@ -75,14 +46,26 @@ impl<'a> Evaluator<'a> {
             }
             Statement::Expression(expr) => self.value(expr),
             Statement::Require => Ok(Value::Bool(true)),
-            Statement::If { condition, .. } | Statement::Elsif(condition) => {
-                Err(fail(condition, "`if` cannot be used in `<%= %>`; write `condition ? a : b`"))
+            Statement::If { condition, .. } | Statement::Elsif(condition) => Err(Problem::of(
+                condition,
+                "`if` cannot be used in `<%= %>`; write `condition ? a : b`",
+            )),
+            Statement::Else(place) | Statement::End(place) => {
+                Err(Problem::new("only a value can be written by `<%= %>`", place.0, place.1))
             }
-            Statement::Else | Statement::End => Ok(Value::Nil),
         }
     }
 
     pub(super) fn value(&mut self, expr: &Expr) -> Result<Value, Problem> {
+        let value = self.made_by(expr)?;
+        self.made = self.made.saturating_add(value.size());
+        if self.made > MAX_VALUES {
+            return Err(Problem::of(expr, "the values of this template are too large"));
+        }
+        Ok(value)
+    }
+
+    fn made_by(&mut self, expr: &Expr) -> Result<Value, Problem> {
         Ok(match &expr.kind {
             Kind::Nil => Value::Nil,
             Kind::Bool(value) => Value::Bool(*value),
@@ -97,26 +80,31 @@ impl<'a> Evaluator<'a> {
             }
             Kind::Variable(name) => match self.variables.get(name) {
                 Some(value) => value.clone(),
-                None => {
-                    return Err(fail(
-                        expr,
-                        format!("`{name}` is Ruby that dhow does not evaluate"),
-                    ));
-                }
+                None => return Err(Problem::ruby(expr, name)),
             },
             Kind::Env(name) => {
-                let name = self.value(name)?.to_text();
+                let name = self.name(name)?;
                 self.env_var(&name).map_or(Value::Nil, Value::Text)
             }
             Kind::Constant(name) => constant(name, expr)?,
-            Kind::Call { of, method, arguments, safe } => {
-                return self.call(expr, of, method, arguments, *safe);
+            Kind::Call { of, method, arguments, block, safe } => {
+                return match (&of.kind, block) {
+                    (Kind::Constant(name), _) if constant(name, of).is_err() => {
+                        self.constant_call(expr, name, method, arguments, block.as_deref())
+                    }
+                    (_, Some(_)) => Err(Problem::ruby(expr, &format!(".{method} {{"))),
+                    (_, None) => self.call(expr, of, method, arguments, *safe),
+                };
             }
             Kind::Index { of, index } => {
                 let (of_value, index) = (self.value(of)?, self.value(index)?);
                 match (of_value, index) {
                     (Value::List(items), Value::Int(at)) => item(&items, at),
-                    _ => return Err(fail(expr, "only an item of a list can be taken by `[…]`")),
+                    _ => {
+                        let message = "only an item of a list can be taken by `[…]`";
+                        let hint = Some(instead("["));
+                        return Err(Problem { hint, ..Problem::of(expr, message) });
+                    }
                 }
             }
             Kind::Not(value) => Value::Bool(!self.value(value)?.truthy()),
@@ -160,8 +148,8 @@ impl<'a> Evaluator<'a> {
                 (Value::Int(a), Value::Int(b)) => a
                     .checked_add(b)
                     .map(Value::Int)
-                    .ok_or_else(|| fail(expr, "the sum is too large")),
-                _ => Err(fail(expr, "only two texts or two numbers can be added")),
+                    .ok_or_else(|| Problem::of(expr, "the sum is too large")),
+                _ => Err(Problem::of(expr, "only two texts or two numbers can be added")),
             },
         }
     }
@@ -177,9 +165,18 @@ impl<'a> Evaluator<'a> {
         Ok(text)
     }
 
+    /// The name of an environment variable; Ruby takes nothing but a text for one.
+    fn name(&mut self, expr: &Expr) -> Result<String, Problem> {
+        match self.value(expr)? {
+            Value::Text(name) => Ok(name),
+            _ => Err(Problem::of(expr, "the name of an environment variable is a text")),
+        }
+    }
+
     fn env_var(&self, name: &str) -> Option<String> {
         let own = self.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-        own.or_else(|| self.outside.var(name))
+        // Without a destination Kamal takes the variable away, whoever has set it.
+        own.or_else(|| self.outside.var(name).filter(|_| name != "KAMAL_DESTINATION"))
     }
 
     /// Runs a command as Ruby's backticks do: the exit status is not looked at, but a command that
@@ -187,7 +184,7 @@ impl<'a> Evaluator<'a> {
     fn command(&self, command: &str, at: &Expr) -> Result<String, Problem> {
         let shown: String = command.chars().take(80).collect();
         let failed = |cause: String| {
-            let mut problem = fail(at, format!("the command `{shown}` {cause}"));
+            let mut problem = Problem::of(at, format!("the command `{shown}` {cause}"));
             problem.hint = Some("run it in a shell to see what it says".into());
             problem
         };
@@ -198,7 +195,8 @@ impl<'a> Evaluator<'a> {
             io::ErrorKind::FileTooLarge => failed("printed more than 4 MiB".into()),
             _ => failed(format!("could not be run: {error}")),
         })?;
-        if output.status == Some(127) {
+        // Ruby starts a plain command itself, and finds out; of any other only the shell knows.
+        if output.status == Some(127) && !command.contains(SHELL_CHARACTERS) {
             return Err(failed("was not found".into()));
         }
         let text = String::from_utf8(output.stdout)
@@ -217,9 +215,6 @@ impl<'a> Evaluator<'a> {
         arguments: &[Expr],
         safe: bool,
     ) -> Result<Value, Problem> {
-        if let Kind::Constant(name) = &of.kind {
-            return self.constant_call(expr, name, method, arguments);
-        }
         let receiver = self.value(of)?;
         if safe && receiver == Value::Nil {
             return Ok(Value::Nil);
@@ -235,13 +230,24 @@ impl<'a> Evaluator<'a> {
         constant: &str,
         method: &str,
         arguments: &[Expr],
+        block: Option<&Expr>,
     ) -> Result<Value, Problem> {
         match (constant, method, arguments) {
+            ("ENV", "fetch", [name]) if block.is_some() => {
+                let name = self.name(name)?;
+                match (self.env_var(&name), block) {
+                    (None, Some(block)) => self.value(block),
+                    (value, _) => Ok(value.map_or(Value::Nil, Value::Text)),
+                }
+            }
+            (_, _, _) if block.is_some() => {
+                Err(Problem::ruby(expr, &format!("{constant}.{method} {{")))
+            }
             ("ENV", "fetch", [name]) => {
-                let name = self.value(name)?.to_text();
+                let name = self.name(name)?;
                 self.env_var(&name).map(Value::Text).ok_or_else(|| {
                     let mut problem =
-                        fail(expr, format!("the environment variable {name} is not set"));
+                        Problem::of(expr, format!("the environment variable {name} is not set"));
                     problem.key_error = Some(format!("key not found: {name:?}"));
                     problem.hint =
                         Some(format!("set it, or give a default: `ENV.fetch(\"{name}\", \"…\")`"));
@@ -249,14 +255,12 @@ impl<'a> Evaluator<'a> {
                 })
             }
             ("ENV", "fetch", [name, default]) => {
-                let name = self.value(name)?.to_text();
-                match self.env_var(&name) {
-                    Some(value) => Ok(Value::Text(value)),
-                    None => self.value(default),
-                }
+                // As Ruby does, also where it is not needed.
+                let (name, default) = (self.name(name)?, self.value(default)?);
+                Ok(self.env_var(&name).map_or(default, Value::Text))
             }
             ("ENV", "key?" | "has_key?" | "include?", [name]) => {
-                let name = self.value(name)?.to_text();
+                let name = self.name(name)?;
                 Ok(Value::Bool(self.env_var(&name).is_some()))
             }
             ("Kamal::Utils", "docker_arch", []) => {
@@ -267,16 +271,9 @@ impl<'a> Evaluator<'a> {
                     other => other.to_owned(),
                 }))
             }
-            _ => Err(fail(
-                expr,
-                format!("`{constant}.{method}` is Ruby that dhow does not evaluate"),
-            )),
+            _ => Err(Problem::ruby(expr, &format!("{constant}.{method}"))),
         }
     }
-}
-
-fn fail(expr: &Expr, message: impl Into<String>) -> Problem {
-    Problem::new(message, expr.start, expr.end)
 }
 
 fn constant(name: &str, expr: &Expr) -> Result<Value, Problem> {
@@ -284,118 +281,6 @@ fn constant(name: &str, expr: &Expr) -> Result<Value, Problem> {
         // Of the Ruby in which Kamal 2.11 is shipped; files use it to name an image's tag.
         "RUBY_VERSION" => Value::Text("3.3.7".into()),
         "RUBY_ENGINE" => Value::Text("ruby".into()),
-        _ => return Err(fail(expr, format!("`{name}` is Ruby that dhow does not evaluate"))),
+        _ => return Err(Problem::ruby(expr, name)),
     })
-}
-
-fn item(items: &[Value], at: i64) -> Value {
-    let index = if at < 0 { items.len() as i64 + at } else { at };
-    usize::try_from(index).ok().and_then(|at| items.get(at)).cloned().unwrap_or(Value::Nil)
-}
-
-fn method_call(
-    expr: &Expr,
-    of: Value,
-    method: &str,
-    arguments: &[Value],
-) -> Result<Value, Problem> {
-    let value = match (&of, method, arguments) {
-        (_, "to_s", []) => Value::Text(of.to_text()),
-        (_, "presence", []) => {
-            if of.blank() {
-                Value::Nil
-            } else {
-                of
-            }
-        }
-        (_, "present?", []) => Value::Bool(!of.blank()),
-        (_, "blank?", []) => Value::Bool(of.blank()),
-        (_, "nil?", []) => Value::Bool(of == Value::Nil),
-        (Value::Text(text), "empty?", []) => Value::Bool(text.is_empty()),
-        (Value::List(items), "empty?", []) => Value::Bool(items.is_empty()),
-        (Value::Nil, "to_i", []) => Value::Int(0),
-        (Value::Int(_), "to_i", []) => of,
-        (Value::Text(text), "to_i", []) => Value::Int(leading_int(text)),
-        (Value::Nil, "to_a", []) => Value::List(Vec::new()),
-        (Value::Text(text), _, _) => return text_method(expr, text, method, arguments),
-        (Value::List(items), "join", []) => Value::Text(join(items, "")),
-        (Value::List(items), "join", [Value::Text(between)]) => Value::Text(join(items, between)),
-        (Value::List(items), "first", []) => item(items, 0),
-        (Value::List(items), "last", []) => item(items, -1),
-        (Value::List(items), "include?", [wanted]) => Value::Bool(items.contains(wanted)),
-        (Value::Nil, _, _) => {
-            let mut problem = fail(expr, format!("`.{method}` of nothing (nil)"));
-            problem.hint = Some(
-                "is an environment variable not set? give a default: `ENV.fetch(\"X\", \"…\")`"
-                    .into(),
-            );
-            return Err(problem);
-        }
-        _ => return Err(fail(expr, format!("`.{method}` is Ruby that dhow does not evaluate"))),
-    };
-    Ok(value)
-}
-
-fn text_method(
-    expr: &Expr,
-    text: &str,
-    method: &str,
-    arguments: &[Value],
-) -> Result<Value, Problem> {
-    let result = match (method, arguments) {
-        ("strip", []) => text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned(),
-        ("chomp", []) => {
-            let cut = text.strip_suffix('\n').unwrap_or(text);
-            cut.strip_suffix('\r').unwrap_or(cut).to_owned()
-        }
-        ("upcase", []) => text.to_uppercase(),
-        ("downcase", []) => text.to_lowercase(),
-        ("split", []) => {
-            let words = text.split_whitespace().map(|word| Value::Text(word.to_owned()));
-            return Ok(Value::List(words.collect()));
-        }
-        ("split", [Value::Text(separator)]) if !separator.is_empty() => {
-            return Ok(Value::List(split(text, separator)));
-        }
-        ("start_with?", [Value::Text(prefix)]) => {
-            return Ok(Value::Bool(text.starts_with(prefix.as_str())));
-        }
-        ("end_with?", [Value::Text(suffix)]) => {
-            return Ok(Value::Bool(text.ends_with(suffix.as_str())));
-        }
-        ("include?", [Value::Text(part)]) => return Ok(Value::Bool(text.contains(part.as_str()))),
-        _ => return Err(fail(expr, format!("`.{method}` is Ruby that dhow does not evaluate"))),
-    };
-    Ok(Value::Text(result))
-}
-
-/// Ruby's `split`: empty parts at the end are dropped; a single space splits at any white space.
-fn split(text: &str, separator: &str) -> Vec<Value> {
-    if separator == " " {
-        return text.split_whitespace().map(|word| Value::Text(word.to_owned())).collect();
-    }
-    let mut parts: Vec<&str> = text.split(separator).collect();
-    while parts.last().is_some_and(|part| part.is_empty()) {
-        parts.pop();
-    }
-    parts.into_iter().map(|part| Value::Text(part.to_owned())).collect()
-}
-
-fn join(items: &[Value], between: &str) -> String {
-    let texts: Vec<String> = items.iter().map(Value::to_text).collect();
-    texts.join(between)
-}
-
-fn leading_int(text: &str) -> i64 {
-    let text = text.trim_start();
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let mut number = 0_i64;
-    for c in digits.chars() {
-        match c.to_digit(10) {
-            Some(digit) => number = number.saturating_mul(10).saturating_add(i64::from(digit)),
-            None if c == '_' => {}
-            None => break,
-        }
-    }
-    if text.starts_with('-') { -number } else { number }
 }

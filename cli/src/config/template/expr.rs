@@ -1,15 +1,18 @@
 //! Parses the Ruby of tags: a small part of its expressions.
 
+mod library;
 mod literal;
 
-use super::syntax::{Expr, Kind, Problem, Statement};
+use super::instead::instead;
+use super::syntax::{Expr, Kind, Part, Problem, Statement};
+use library::is_standard_library;
 
 /// Nesting deeper than this is refused.
 const MAX_DEPTH: usize = 50;
 
 /// Parses the code of a tag that begins at byte `offset` of the template.
 pub(super) fn parse(code: &str, offset: usize) -> Result<Vec<Statement>, Problem> {
-    let mut parser = Parser { code, at: 0, offset, depth: 0 };
+    let mut parser = Parser { code, at: 0, offset, depth: 0, bare: false };
     let mut statements = Vec::new();
     loop {
         parser.skip_separators();
@@ -30,6 +33,8 @@ struct Parser<'a> {
     at: usize,
     offset: usize,
     depth: usize,
+    /// Whether arguments may stand without parentheses here: not in what an operator joins, nor in other arguments.
+    bare: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -53,8 +58,7 @@ impl<'a> Parser<'a> {
         if shown.is_empty() {
             return self.problem("the expression ends too early");
         }
-        let end = self.place() + shown.len();
-        Problem::new(format!("`{shown}` is Ruby that dhow does not evaluate"), self.place(), end)
+        Problem::outside(&shown, self.place(), self.place() + shown.len())
     }
 
     fn skip_spaces(&mut self) {
@@ -90,8 +94,10 @@ impl<'a> Parser<'a> {
         self.skip_blank();
         if self.take(token) {
             Ok(())
-        } else {
+        } else if self.rest().is_empty() {
             Err(self.problem(format!("expected `{token}` here")))
+        } else {
+            Err(self.unsupported())
         }
     }
 
@@ -107,7 +113,7 @@ impl<'a> Parser<'a> {
         match word {
             "if" | "unless" | "elsif" => {
                 self.at += word.len();
-                let condition = self.expression()?;
+                let condition = self.whole()?;
                 self.skip_spaces();
                 if self.word() == "then" {
                     self.at += "then".len();
@@ -117,21 +123,35 @@ impl<'a> Parser<'a> {
                     _ => Statement::If { condition, negated: word == "unless" },
                 })
             }
-            "else" => {
+            "else" | "end" => {
+                let start = self.place();
                 self.at += word.len();
-                Ok(Statement::Else)
+                let place = (start, self.place());
+                Ok(if word == "end" { Statement::End(place) } else { Statement::Else(place) })
             }
-            "end" => {
-                self.at += word.len();
-                Ok(Statement::End)
-            }
-            "require" => {
-                self.at += word.len();
-                self.expression()?;
-                Ok(Statement::Require)
-            }
+            "require" => self.require(),
             _ => self.assignment_or_expression(word),
         }
+    }
+
+    /// `require "…"`: what Ruby brings with it has nothing that dhow evaluates; anything else may set
+    /// variables that the rest of the file needs.
+    fn require(&mut self) -> Result<Statement, Problem> {
+        let (start, rest) = (self.place(), self.rest());
+        self.at += "require".len();
+        let what = self.whole()?;
+        let known = match &what.kind {
+            Kind::Text(parts) => match parts.as_slice() {
+                [Part::Literal(name)] => is_standard_library(name),
+                _ => false,
+            },
+            _ => false,
+        };
+        if known {
+            return Ok(Statement::Require);
+        }
+        let shown = &rest[..self.place() - start];
+        Err(Problem::outside(shown, start, self.place()))
     }
 
     fn assignment_or_expression(&mut self, word: &str) -> Result<Statement, Problem> {
@@ -139,11 +159,27 @@ impl<'a> Parser<'a> {
             let after = self.rest()[word.len()..].trim_start_matches([' ', '\t']);
             if after.starts_with('=') && !after.starts_with("==") && !after.starts_with("=~") {
                 self.at = self.code.len() - after.len() + 1;
-                let value = self.expression()?;
+                let value = self.whole()?;
                 return Ok(Statement::Assign { name: word.to_owned(), value });
             }
         }
-        self.expression().map(Statement::Expression)
+        self.whole().map(Statement::Expression)
+    }
+
+    /// An expression that stands alone: a statement, a condition, what parentheses hold.
+    fn whole(&mut self) -> Result<Expr, Problem> {
+        let outer = std::mem::replace(&mut self.bare, true);
+        let value = self.expression();
+        self.bare = outer;
+        value
+    }
+
+    /// An expression that is a part of another.
+    fn part(&mut self) -> Result<Expr, Problem> {
+        let outer = std::mem::replace(&mut self.bare, false);
+        let value = self.expression();
+        self.bare = outer;
+        value
     }
 
     fn expression(&mut self) -> Result<Expr, Problem> {
@@ -155,9 +191,9 @@ impl<'a> Parser<'a> {
         self.skip_spaces();
         let result = if self.rest().starts_with('?') {
             self.at += 1;
-            let yes = self.expression()?;
+            let yes = self.part()?;
             self.expect(":")?;
-            let no = self.expression()?;
+            let no = self.part()?;
             let (start, end) = (condition.start, no.end);
             let kind = Kind::Ternary {
                 condition: Box::new(condition),
@@ -179,14 +215,16 @@ impl<'a> Parser<'a> {
         let mut left = self.binary(level + 1)?;
         loop {
             self.skip_spaces();
-            let Some(operator) =
-                operators.iter().find(|operator| self.rest().starts_with(**operator))
-            else {
-                return Ok(left);
+            // `||=`, `+=` and `===` are others.
+            let is_here = |operator: &&&str| {
+                self.rest().strip_prefix(**operator).is_some_and(|rest| !rest.starts_with('='))
             };
+            let Some(operator) = operators.iter().find(is_here) else { return Ok(left) };
             self.at += operator.len();
             self.skip_blank();
+            let outer = std::mem::replace(&mut self.bare, false);
             let right = self.binary(level + 1)?;
+            self.bare = outer;
             let (start, end) = (left.start, right.end);
             let kind = Kind::Binary { operator, left: Box::new(left), right: Box::new(right) };
             left = Expr { kind, start, end };
@@ -211,8 +249,12 @@ impl<'a> Parser<'a> {
         loop {
             if self.rest().starts_with('[') {
                 self.at += 1;
-                let index = self.expression()?;
-                self.expect("]")?;
+                let index = self.part()?;
+                self.skip_blank();
+                if !self.take("]") {
+                    let hint = Some(instead("["));
+                    return Err(Problem { hint, ..self.unsupported() });
+                }
                 let kind = match &value.kind {
                     Kind::Constant(name) if name == "ENV" => Kind::Env(Box::new(index)),
                     _ => Kind::Index { of: Box::new(value), index: Box::new(index) },
@@ -251,23 +293,47 @@ impl<'a> Parser<'a> {
         let mut arguments = Vec::new();
         if self.take("(") {
             arguments = self.arguments(")")?;
+        } else if self.bare && self.is_bare_argument() {
+            arguments = self.bare_arguments()?;
         }
+        let mut block = None;
         // `ENV.fetch("X") { "default" }`: the block is a default.
         if method == "fetch" && self.rest().trim_start_matches([' ', '\t']).starts_with('{') {
             self.skip_spaces();
             self.at += 1;
-            arguments.push(self.expression()?);
+            block = Some(Box::new(self.whole()?));
             self.expect("}")?;
         }
-        let kind = Kind::Call { of: Box::new(of), method, arguments, safe };
+        let kind = Kind::Call { of: Box::new(of), method, arguments, block, safe };
         Ok(Expr { kind, start, end: self.place() })
+    }
+
+    /// Whether an argument without parentheses follows: `ENV.fetch "X"`.
+    fn is_bare_argument(&self) -> bool {
+        let argument = self.rest().trim_start_matches([' ', '\t']);
+        argument.len() < self.rest().len()
+            && (argument.starts_with(['"', '\'', '(', '`'])
+                || argument.strip_prefix('%').is_some_and(|it| !it.starts_with([' ', '=']))
+                || argument.starts_with(|c: char| c.is_ascii_digit())
+                || argument.starts_with("ENV"))
+    }
+
+    fn bare_arguments(&mut self) -> Result<Vec<Expr>, Problem> {
+        let mut arguments = Vec::new();
+        loop {
+            arguments.push(self.part()?);
+            self.skip_spaces();
+            if !self.take(",") {
+                return Ok(arguments);
+            }
+        }
     }
 
     fn arguments(&mut self, close: &str) -> Result<Vec<Expr>, Problem> {
         let mut arguments = Vec::new();
         self.skip_blank();
         while !self.take(close) {
-            arguments.push(self.expression()?);
+            arguments.push(self.part()?);
             self.skip_blank();
             if !self.take(",") {
                 self.expect(close)?;
@@ -303,7 +369,7 @@ impl<'a> Parser<'a> {
             '%' => self.percent(),
             '(' => {
                 self.at += 1;
-                let inner = self.expression()?;
+                let inner = self.whole()?;
                 self.expect(")")?;
                 Ok(inner.kind)
             }

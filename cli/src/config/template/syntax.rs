@@ -1,5 +1,7 @@
 //! What the Ruby of tags is made of: statements, expressions, and what is wrong with them.
 
+use super::instead::instead;
+
 /// What is wrong, and where in the template (bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
@@ -21,6 +23,22 @@ impl Problem {
             key_error: None,
         }
     }
+
+    /// Something is wrong with `expr`.
+    pub(super) fn of(expr: &Expr, message: impl Into<String>) -> Self {
+        Self::new(message, expr.start, expr.end)
+    }
+
+    /// `construct`, in `expr`, is Ruby but not of the subset.
+    pub(super) fn ruby(expr: &Expr, construct: &str) -> Self {
+        Self::outside(construct, expr.start, expr.end)
+    }
+
+    /// `construct` is Ruby but not of the subset.
+    pub(super) fn outside(construct: &str, start: usize, end: usize) -> Self {
+        let message = format!("`{construct}` is Ruby that dhow does not evaluate");
+        Self { hint: Some(instead(construct)), ..Self::new(message, start, end) }
+    }
 }
 
 /// One statement of a tag.
@@ -31,8 +49,10 @@ pub(super) enum Statement {
         negated: bool,
     },
     Elsif(Expr),
-    Else,
-    End,
+    /// With where it stands.
+    Else((usize, usize)),
+    /// With where it stands.
+    End((usize, usize)),
     Assign {
         name: String,
         value: Expr,
@@ -70,6 +90,8 @@ pub(super) enum Kind {
         of: Box<Expr>,
         method: String,
         arguments: Vec<Expr>,
+        /// What `{ … }` after it gives; evaluated only where it is asked for.
+        block: Option<Box<Expr>>,
         safe: bool,
     },
     Index {

@@ -73,6 +73,54 @@ fn a_yaml_comment_never_fails() {
 }
 
 #[test]
+fn a_hash_is_no_comment_in_a_block_of_text_or_within_a_word() {
+    let text = "cmd: |\n  # <%= ENV['X'] %>\n  a # <%= ENV['X'] %>\nb: 'x' # <%= ENV['X'] %>\n";
+    assert_eq!(rendered(text), "cmd: |\n  # value\n  a # value\nb: 'x' # \n");
+    assert_eq!(rendered("- >-2\n\n    # <%= 1 %>\n # <%= 1 %>\n"), "- >-2\n\n    # 1\n # \n");
+    let deeper = "a: |\n  b:\n      c\n    # <%= 1 %>\nd:\n  e: # <%= 1 %>\n  # <%= 1 %>\n";
+    assert_eq!(rendered(deeper), "a: |\n  b:\n      c\n    # 1\nd:\n  e: # \n  # \n");
+    assert_eq!(rendered("a: x#<%= 1 %> '# <%= 2 %>' #\n"), "a: x#1 '# 2' #\n");
+    assert_eq!(rendered("<%= 'a' # why\n%> <%= 'b' %>"), "a b");
+}
+
+#[test]
+fn what_to_write_instead_is_said() {
+    for (template, instead) in [
+        ("<% hosts.each do |host| %>", "there are no loops"),
+        ("<%= %w[a b].map { |host| host } %>", "there are no loops"),
+        ("<%= File.read('VERSION') %>", "%x(cat FILE)"),
+        ("<%= Time.now.to_i %>", "%x(date +%s)"),
+        ("<%= ENV['X'] if true %>", "condition ? a : b"),
+        ("<%= ENV['X'] or 'b' %>", "write `&&`, `||` or `!`"),
+        ("<% x = 1 %><% x ||= 2 %>", "the whole assignment"),
+        ("<%= ENV['X'][0, 7] %>", "cut -c1-7"),
+        ("<%= ENV['X'].gsub('a', 'b') %>", "let a command do it"),
+        ("<% require 'dotenv/load' %>", "set the variables"),
+        ("<% require_relative 'x' %>", "set the variables"),
+        ("<%= ENV['X'].to_i > 3 %>", "compare with `==`"),
+        ("<%= Rails.env %>", "take the value from an environment variable"),
+    ] {
+        let hint = refused(template).hint.unwrap();
+        assert!(hint.contains(instead) && hint.contains("DHOW_ERB=ruby"), "{template}: {hint}");
+    }
+}
+
+#[test]
+fn time_and_memory_are_bounded() {
+    let doubled = format!("<% a = 'aaaa' %>{}", "<% a = a + a %>".repeat(60));
+    assert!(refused(&doubled).message.contains("too large"));
+    let doubled = format!("<% a = ['a'] %>{}", "<% a = [a, a] %>".repeat(60));
+    assert!(refused(&doubled).message.contains("too large"));
+    // Neither a long line nor deep nesting takes more than its length.
+    let begun = std::time::Instant::now();
+    assert_eq!(rendered(&"<%=1%>".repeat(50_000)).len(), 50_000);
+    let nested = format!("{}{}", "<%if 1%>".repeat(30_000), "<%end%>".repeat(30_000));
+    assert_eq!(rendered(&nested), "");
+    assert_eq!(rendered(&"  # <%=1%>\n".repeat(30_000)).len(), 150_000);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn anything_else_is_an_error_at_its_place() {
     let problem = refused("retain: <%= [1, 2].sum %>\n");
     assert_eq!(problem.message, "`.sum` is Ruby that dhow does not evaluate");

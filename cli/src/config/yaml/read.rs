@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use libyaml_safer::{Event, EventData, Parser, ScalarStyle};
+use libyaml_safer::{ErrorKind, Event, EventData, Parser, ScalarStyle};
 
 use super::guard::{Guarded, guard};
 use super::node::{Map, Node, NodeId, Span, Value};
@@ -115,7 +115,9 @@ impl Reader<'_, '_, '_> {
 
     fn next(&mut self) -> Result<Event, ReadError> {
         self.parser.parse().map_err(|error| {
-            let mark = error.context_mark().unwrap_or_default();
+            // libyaml's scanner gives the place of the problem for the context's where it has none.
+            let scanned = error.problem_mark().filter(|_| error.kind() == ErrorKind::Scanner);
+            let mark = error.context_mark().or(scanned).unwrap_or_default();
             let index = error.problem_mark().map_or(0, |mark| mark.index);
             let start = self.source(index);
             let message = match error.context() {
@@ -199,6 +201,12 @@ impl Reader<'_, '_, '_> {
                 };
                 let value = self.scalar(value, tag.as_deref(), quoted_implicit, span)?;
                 self.anchored(anchor, Node { value, span, id }, before)
+            }
+            EventData::SequenceStart { tag: Some(tag), .. }
+            | EventData::MappingStart { tag: Some(tag), .. }
+                if makes_object(&tag) =>
+            {
+                Err(unsupported(&tag, span))
             }
             EventData::SequenceStart { anchor, .. } => {
                 let (items, end) = self.sequence(depth)?;
@@ -308,16 +316,7 @@ impl Reader<'_, '_, '_> {
                     other => other,
                 });
             }
-            Some(tag)
-                if tag.starts_with("!ruby/") || tag.ends_with(":binary") || tag == "!binary" =>
-            {
-                return Err(ReadError {
-                    message: format!("the tag {tag} is not supported"),
-                    psych: None,
-                    is_alias: false,
-                    span,
-                });
-            }
+            Some(tag) if makes_object(tag) => return Err(unsupported(tag, span)),
             // Any other tag: Psych resolves the text as if it were plain.
             Some(_) => return Ok(scalar::resolve(&text)),
         }
@@ -327,6 +326,21 @@ impl Reader<'_, '_, '_> {
         }
         Ok(value)
     }
+}
+
+/// Whether Ruby makes something of it that a config has no use for. Ruby's own texts, lists and maps are
+/// not meant.
+fn makes_object(tag: &str) -> bool {
+    let plain = ["!ruby/hash", "!ruby/array", "!ruby/string", "!ruby/symbol", "!ruby/sym"];
+    (tag.starts_with("!ruby/") && !plain.contains(&tag))
+        || [":binary", ":omap"].iter().any(|end| tag.ends_with(end))
+        || tag == "!binary"
+}
+
+fn unsupported(tag: &str, span: Span) -> ReadError {
+    let shown = tag.replacen("tag:yaml.org,2002:", "!!", 1);
+    let message = format!("the tag {shown} is not supported");
+    ReadError { message, psych: None, is_alias: false, span }
 }
 
 /// A `<<` merges unless it is tagged as text. Psych looks at the value only: a quoted one merges.
@@ -409,6 +423,25 @@ mod tests {
     fn deep_nesting_is_refused() {
         assert!(error(&"[".repeat(100_000)).contains("levels deep"));
         assert!(error(&"- ".repeat(100_000)).contains("levels deep"));
+    }
+
+    #[test]
+    fn what_ruby_makes_objects_of_is_refused() {
+        for text in ["!ruby/object {a: 1}", "!ruby/struct [a]", "!ruby/range 1..2", "!!binary aGk="]
+        {
+            let tag = text.split(' ').next().unwrap();
+            assert_eq!(error(&format!("a: {text}\n")), format!("the tag {tag} is not supported"));
+        }
+        assert_eq!(error("!!omap [a: 1]"), "the tag !!omap is not supported");
+        tree("a: !ruby/hash {b: !ruby/array [c, !foo d]}\n");
+    }
+
+    /// As Psych, which names the place of the context where the parser knows one.
+    #[test]
+    fn a_wrong_sign_is_told_with_its_place() {
+        let found = read("a: b\nc: d: e\n", 0, &SourceMap::default()).unwrap_err();
+        assert_eq!(found.span.start, 9);
+        assert!(found.psych.unwrap().ends_with("in this context at line 2 column 5"));
     }
 
     #[test]

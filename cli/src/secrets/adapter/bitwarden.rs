@@ -71,35 +71,46 @@ fn bw(args: &[&str], session: Option<&SecretString>) -> Invocation {
 }
 
 /// The names `item[/field]`, one entry an item; a name without field asks for what the item is.
-fn items(names: &[String]) -> Vec<(String, Vec<String>)> {
-    let mut items: Vec<(String, Vec<String>)> = Vec::new();
+fn items(names: &[String]) -> Vec<(String, Vec<Option<String>>)> {
+    let mut items: Vec<(String, Vec<Option<String>>)> = Vec::new();
     for name in names {
         let mut parts = name.split('/');
         let item = parts.next().unwrap_or_default();
         let field = parts.next().filter(|field| !field.is_empty()).map(str::to_owned);
         match items.iter_mut().find(|(known, _)| known == item) {
-            Some((_, fields)) => fields.extend(field),
-            None => items.push((item.to_owned(), field.into_iter().collect())),
+            Some((_, fields)) => fields.push(field),
+            None => items.push((item.to_owned(), vec![field])),
         }
     }
     items
 }
 
-fn values(item: &str, fields: &[String], answer: &Value) -> Result<Found, FetchError> {
+fn values(item: &str, fields: &[Option<String>], answer: &Value) -> Result<Found, FetchError> {
     let none = Vec::new();
     let custom = answer.get("fields").and_then(Value::as_array).unwrap_or(&none);
-    let name_of = |field: &Value| field.get("name").and_then(Value::as_str).map(str::to_owned);
-    if !fields.is_empty() {
-        let find = |wanted: &String| {
-            let field = custom.iter().find(|field| name_of(field).as_ref() == Some(wanted));
-            field.map(|field| (format!("{item}/{wanted}"), value_of(field))).ok_or_else(|| {
-                FetchError::Refused(format!(
-                    "Could not find field {wanted} in item {item} in Bitwarden"
-                ))
-            })
-        };
-        return fields.iter().map(find).collect();
+    let mut found = Found::new();
+    for field in fields {
+        match field {
+            Some(field) => found.push(field_of(item, field, custom)?),
+            None => found.extend(whole(item, answer, custom)?),
+        }
     }
+    Ok(found)
+}
+
+fn field_of(
+    item: &str,
+    wanted: &str,
+    custom: &[Value],
+) -> Result<(String, SecretString), FetchError> {
+    let field = custom.iter().find(|field| name_of(field) == Some(wanted));
+    field.map(|field| (format!("{item}/{wanted}"), value_of(field))).ok_or_else(|| {
+        FetchError::Refused(format!("Could not find field {wanted} in item {item} in Bitwarden"))
+    })
+}
+
+/// The password of a login; of another item all its fields.
+fn whole(item: &str, answer: &Value, custom: &[Value]) -> Result<Found, FetchError> {
     if let Some(password) = answer.pointer("/login/password").and_then(text_of) {
         return Ok(vec![(item.to_owned(), password)]);
     }
@@ -110,6 +121,10 @@ fn values(item: &str, fields: &[String], answer: &Value) -> Result<Found, FetchE
     }
     let all = custom.iter().filter_map(|field| Some((name_of(field)?, value_of(field))));
     Ok(all.map(|(name, value)| (format!("{item}/{name}"), value)).collect())
+}
+
+fn name_of(field: &Value) -> Option<&str> {
+    field.get("name").and_then(Value::as_str)
 }
 
 /// The value of a custom field; a field that was left empty has null.

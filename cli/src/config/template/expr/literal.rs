@@ -8,9 +8,20 @@ impl Parser<'_> {
         let rest = self.rest();
         let digits = rest.strip_prefix('-').unwrap_or(rest);
         let end = digits.find(|c: char| !(c.is_ascii_digit() || c == '_')).unwrap_or(digits.len());
-        let length = rest.len() - digits.len() + end;
-        let text = rest[..length].replace('_', "");
-        let number = text.parse().map_err(|_| self.unsupported())?;
+        let (digits, after) = digits.split_at(end);
+        let length = rest.len() - after.len();
+        // Octal (`017`), hexadecimal, `1.5`, `1e3` and `2r` are other numbers than their digits.
+        let is_other = (digits.len() > 1 && digits.starts_with('0'))
+            || digits.ends_with('_')
+            || digits.contains("__")
+            || after.starts_with(|c: char| c.is_alphanumeric())
+            || after
+                .strip_prefix('.')
+                .is_some_and(|it| it.starts_with(|c: char| c.is_ascii_digit()));
+        if is_other {
+            return Err(self.unsupported());
+        }
+        let number = rest[..length].replace('_', "").parse().map_err(|_| self.unsupported())?;
         self.at += length;
         Ok(Kind::Int(number))
     }
@@ -23,9 +34,15 @@ impl Parser<'_> {
         let Some((open, close)) = open.and_then(brackets) else { return Err(self.unsupported()) };
         self.at += 1 + letter.map_or(0, char::len_utf8) + open.len_utf8();
         let nested = (open != close).then_some(open);
+        let begin = self.at;
         let parts = self.text(nested, close, !matches!(letter, Some('q' | 'w')))?;
         Ok(match letter {
             Some('x') => Kind::Command(parts),
+            // A space with a backslash before it does not end a word.
+            Some('w') if self.code[begin..self.at].contains('\\') => {
+                self.at = begin;
+                return Err(self.unsupported());
+            }
             Some('w') => {
                 let words = parts.iter().flat_map(|part| match part {
                     Part::Literal(text) => text.split_whitespace().collect(),
@@ -71,13 +88,27 @@ impl Parser<'_> {
                 }
                 '\\' => {
                     let Some(next) = self.rest().chars().next() else { continue };
+                    let meant = if escapes {
+                        self.escape(next)?
+                    } else {
+                        let is_escape = next == close || next == '\\' || Some(next) == nested;
+                        if is_escape { next.into() } else { format!("\\{next}") }
+                    };
                     self.at += next.len_utf8();
-                    literal.push_str(&unescape(next, close, escapes));
+                    literal.push_str(&meant);
+                }
+                // A variable of Ruby's own.
+                '#' if escapes && self.rest().starts_with(['$', '@']) => {
+                    return Err(self.unsupported());
                 }
                 '#' if escapes && self.rest().starts_with('{') => {
                     self.at += 1;
                     parts.push(Part::Literal(std::mem::take(&mut literal)));
-                    let value = self.expression()?;
+                    self.skip_blank();
+                    if self.take("}") {
+                        continue;
+                    }
+                    let value = self.whole()?;
                     self.expect("}")?;
                     parts.push(Part::Value(value));
                 }
@@ -86,6 +117,25 @@ impl Parser<'_> {
         }
         parts.push(Part::Literal(literal));
         Ok(parts)
+    }
+
+    /// What a backslash and `next`, which stands here, mean in a string with escapes.
+    fn escape(&self, next: char) -> Result<String, Problem> {
+        Ok(match next {
+            'n' => "\n".into(),
+            't' => "\t".into(),
+            'r' => "\r".into(),
+            'e' => "\u{1b}".into(),
+            's' => " ".into(),
+            'a' => "\u{7}".into(),
+            'b' => "\u{8}".into(),
+            'v' => "\u{b}".into(),
+            'f' => "\u{c}".into(),
+            '\n' => String::new(),
+            // Characters by number.
+            '0'..='7' | 'x' | 'u' | 'c' | 'C' | 'M' => return Err(self.unsupported()),
+            other => other.into(),
+        })
     }
 }
 
@@ -97,22 +147,5 @@ fn brackets(open: char) -> Option<(char, char)> {
         '<' => Some(('<', '>')),
         '|' | '!' | '/' => Some((open, open)),
         _ => None,
-    }
-}
-
-/// What a backslash and `next` mean in a string that ends with `close`.
-fn unescape(next: char, close: char, escapes: bool) -> String {
-    if !escapes {
-        return if next == close || next == '\\' { next.into() } else { format!("\\{next}") };
-    }
-    match next {
-        'n' => "\n".into(),
-        't' => "\t".into(),
-        'r' => "\r".into(),
-        'e' => "\u{1b}".into(),
-        '0' => "\0".into(),
-        's' => " ".into(),
-        '\n' => String::new(),
-        other => other.into(),
     }
 }

@@ -227,6 +227,14 @@ fn bitwarden_reads_passwords_and_fields() {
         ask("bw", &calls, Asked { names, ..BITWARDEN }),
         &[("mypassword", "secret123"), ("my item/field2", "blam"), ("my item/field1", "secret1")],
     );
+    // An item and a field of it.
+    let mut calls = bw_unlocked();
+    let both = BW_FIELDS.replace(r#""password":null"#, r#""password":"pw""#);
+    calls.push(says(&["get", "item", "myitem"], &both));
+    found(
+        ask("bw", &calls, Asked { names: &["myitem", "myitem/field2"], ..BITWARDEN }),
+        &[("myitem", "pw"), ("myitem/field2", "blam")],
+    );
     let mut calls = bw_unlocked();
     calls.push(says(&["get", "item", "myitem"], BW_FIELDS));
     found(
