@@ -3,7 +3,7 @@
 //! A client that goes away does not stop a rollout. When the stream breaks while it runs, this room attaches again
 //! and goes on where it was; a hook that was started is never run twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -90,18 +90,22 @@ struct Seen {
     /// A hook the controller asked for and that has not begun here. It runs once the controller has recorded that it
     /// does: so at most once, whatever is lost; the record is told again after a broken stream.
     announced: Option<wire::HookRequest>,
-    /// What to tell of a hook with an unknown outcome that was not run here.
-    outcome: Option<HookOutcome>,
+    /// The hook that a person spoke of, and what they said became of it.
+    outcome: Option<(String, HookOutcome)>,
+    /// Hooks that had ended before this client came: nobody has to say anything of them any more.
+    over: BTreeSet<String>,
 }
 
 impl Seen {
     /// The answer for a hook with an unknown outcome, where a person gave one; how to give one, where not.
     fn told(&self, event: &wire::RolloutEvent, progress: &Progress) -> Option<wire::HookFinished> {
         let Some(wire::rollout_event::Kind::Hook(hook)) = &event.kind else { return None };
-        if hook.state() != wire::HookState::Unknown || self.hooks.contains_key(&hook.hook_id) {
+        let known = self.hooks.contains_key(&hook.hook_id) || self.over.contains(&hook.hook_id);
+        if hook.state() != wire::HookState::Unknown || known {
             return None;
         }
-        let Some(outcome) = self.outcome else {
+        let said = self.outcome.as_ref().filter(|(id, _)| *id == hook.hook_id);
+        let Some((_, outcome)) = said else {
             progress.line(&format!(
                 "    look what hook {} did, then say so: `dhow rollout attach {} --hook succeeded` or `--hook failed`",
                 hook.name, self.rollout_id
@@ -115,6 +119,27 @@ impl Seen {
         Some(wire::HookFinished { hook_id: hook.hook_id.clone(), exit_code, error })
     }
 
+    /// What a client knows that comes later; `outcome` is of the hook that was left behind.
+    fn attaching(
+        rollout_id: String,
+        asked: &[wire::HookProgress],
+        outcome: Option<HookOutcome>,
+    ) -> anyhow::Result<Self> {
+        use wire::HookState::{Finished, Started, Unknown};
+        let of = |states: &[wire::HookState]| {
+            let asked = asked.iter().filter(|hook| states.contains(&hook.state()));
+            asked.map(|hook| hook.hook_id.clone()).collect::<BTreeSet<_>>()
+        };
+        // The controller may not have noticed yet that its client is gone.
+        let left = of(&[Started, Unknown]).into_iter().next();
+        let outcome = match (outcome, left) {
+            (None, _) => None,
+            (Some(outcome), Some(id)) => Some((id, outcome)),
+            (Some(_), None) => bail!("no client left a hook of rollout {rollout_id} behind"),
+        };
+        Ok(Self { outcome, over: of(&[Finished]), ..Self::of(rollout_id) })
+    }
+
     fn of(rollout_id: String) -> Self {
         Self {
             rollout_id,
@@ -123,6 +148,7 @@ impl Seen {
             hooks: BTreeMap::new(),
             announced: None,
             outcome: None,
+            over: BTreeSet::new(),
         }
     }
 }
@@ -144,19 +170,21 @@ impl Follow<'_> {
         self.follow(Up::Start(start), hooks, hosts, seen, progress).await
     }
 
-    /// Attaches to a rollout that runs and follows it to its end, running its hooks from here on.
+    /// Attaches to a rollout that runs and follows it to its end, running its hooks from here on. `asked` are those it came
+    /// to so far; `outcome` is of the one that was left behind.
     ///
     /// # Errors
     ///
-    /// There is no such rollout, these are not its hooks, or the controller was lost for good.
+    /// There is no such rollout, these are not its hooks, none was left behind, or the controller was lost for good.
     pub async fn attach(
         self,
         rollout: &wire::RolloutSummary,
         hooks: Vec<wire::HookFile>,
+        asked: &[wire::HookProgress],
         outcome: Option<HookOutcome>,
         progress: &mut Progress,
     ) -> anyhow::Result<Followed> {
-        let seen = Seen { outcome, ..Seen::of(rollout.id.clone()) };
+        let seen = Seen::attaching(rollout.id.clone(), asked, outcome)?;
         let first = Up::Attach(wire::AttachRollout {
             rollout_id: rollout.id.clone(),
             hooks: hooks.clone(),
@@ -334,5 +362,58 @@ fn starts(event: &wire::RolloutEvent, hook_id: &str) -> bool {
             hook.hook_id == hook_id && hook.state() == wire::HookState::Started
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::HookState::{Finished, Started, Unknown};
+
+    use super::*;
+
+    fn hook(id: &str, state: wire::HookState) -> wire::HookProgress {
+        let name = "pre-deploy".to_owned();
+        wire::HookProgress { hook_id: id.to_owned(), name, state: state.into(), exit_code: 0 }
+    }
+
+    /// What a client tells of these hooks as it hears of each that its outcome is unknown.
+    fn told(seen: &Seen, ids: &[&str]) -> Vec<(String, i32)> {
+        let progress = Progress::Quiet;
+        let heard = ids.iter().filter_map(|id| {
+            let kind = Some(wire::rollout_event::Kind::Hook(hook(id, Unknown)));
+            seen.told(&wire::RolloutEvent { kind, ..Default::default() }, &progress)
+        });
+        heard.map(|finished| (finished.hook_id, finished.exit_code)).collect()
+    }
+
+    #[test]
+    fn what_a_person_says_is_of_the_hook_that_was_left_behind_and_of_no_other() {
+        let asked = [hook("r-1", Finished), hook("r-4", Unknown)];
+        let ids = ["r-1", "r-4", "r-7"];
+        let attached = |outcome| Seen::attaching("r".to_owned(), &asked, outcome).unwrap();
+        assert_eq!(told(&attached(None), &ids), []);
+        let said = |code| vec![("r-4".to_owned(), code)];
+        assert_eq!(told(&attached(Some(HookOutcome::Succeeded)), &ids), said(0));
+        assert_eq!(told(&attached(Some(HookOutcome::Failed)), &ids), said(1));
+        // Not noticed yet that its client is gone.
+        let early =
+            Seen::attaching("r".to_owned(), &[hook("r-4", Started)], Some(HookOutcome::Failed));
+        assert_eq!(told(&early.unwrap(), &ids), said(1));
+    }
+
+    #[test]
+    fn a_hook_that_ran_here_is_nobody_elses_business() {
+        let mut seen = Seen::attaching("r".to_owned(), &[], None).unwrap();
+        seen.hooks.insert("r-4".to_owned(), wire::HookFinished::default());
+        seen.outcome = Some(("r-4".to_owned(), HookOutcome::Failed));
+        assert_eq!(told(&seen, &["r-4"]), []);
+    }
+
+    #[test]
+    fn where_no_hook_was_left_behind_there_is_nothing_to_say() {
+        let asked = [hook("r-1", Finished)];
+        let refused = Seen::attaching("r".to_owned(), &asked, Some(HookOutcome::Succeeded));
+        let text = refused.err().map(|error| error.to_string());
+        assert_eq!(text.as_deref(), Some("no client left a hook of rollout r behind"));
     }
 }

@@ -72,7 +72,7 @@ async fn attach(
     let hooks = hooks::find(&project.hooks(), &hooks::ROLLOUT_HOOKS);
     let mut progress = Progress::new(globals.json, globals.quiet, globals.style());
     let follow = Follow { client: &mut client, project: &project, verbose: globals.verbose };
-    let followed = follow.attach(&rollout, hooks, hook, &mut progress).await;
+    let followed = follow.attach(&rollout, hooks, &answer.hooks, hook, &mut progress).await;
     progress.finish();
     let (what, version) = (operation(rollout.operation()), &rollout.version);
     Ok(deploy::tell(followed?, &what, &app, version, globals))
