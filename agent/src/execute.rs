@@ -3,7 +3,7 @@
 //! In: a unit to look at, or one step. Out: what is there, or why the step failed, in the words a person needs.
 //! Always true: a step ends by a deadline, is safe to repeat, and no secret reaches a log or an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -92,6 +92,8 @@ pub struct Worker {
     settings: WorkerSettings,
     now: Now,
     memory: Memory,
+    /// Directories that hold nothing any more of a process that was killed in the middle of a write.
+    swept: tokio::sync::Mutex<BTreeSet<PathBuf>>,
     /// Serialises changes of the memory's files.
     writing: tokio::sync::Mutex<()>,
     /// Read by routing steps, written by whoever stops the proxy. Held across a whole step on purpose.
@@ -109,6 +111,7 @@ impl Worker {
             settings,
             now,
             memory,
+            swept: tokio::sync::Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             routing: tokio::sync::RwLock::default(),
             switches: Mutex::default(),

@@ -9,6 +9,7 @@ mod audit;
 mod env;
 mod files;
 mod layout;
+mod leftovers;
 mod lock;
 mod marks;
 mod memory;
@@ -20,6 +21,7 @@ pub(crate) use files::{
     create_dirs, exists, is_written, names_in, read_text, remove_file, remove_tree, write,
 };
 pub use layout::{AssetKind, Homes, Layout, LayoutError, Owner};
+pub(crate) use leftovers::{sweep_directory, sweep_tree};
 pub(crate) use lock::{details, read as read_lock, release as release_lock, take as take_lock};
 pub use marks::Marks;
 pub(crate) use memory::{AppMemory, Memory};

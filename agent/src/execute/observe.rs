@@ -33,6 +33,7 @@ impl Worker {
     ) -> Result<Observed, ObserveError> {
         let unit = &wanted.intent.unit;
         let layout = self.settings.homes.layout(&wanted.intent.host)?;
+        self.sweep(&layout).await;
         match unit {
             Unit::Proxy => self.look_at_proxy(wanted, &layout).await.map(Observed::Proxy),
             Unit::App(app) => {
@@ -51,6 +52,31 @@ impl Worker {
                 seen.map(Observed::Role)
             }
             Unit::Accessory(..) | Unit::Agent | Unit::Task { .. } => Err(ObserveError::Unsupported),
+        }
+    }
+
+    /// Clears away, once in a process, what an earlier one left that was killed in the middle of a write. Whoever writes in
+    /// these directories has looked before, so that nothing of this process is in the making there.
+    async fn sweep(&self, layout: &Layout) {
+        let flat: fn(&Path) -> std::io::Result<()> = host::sweep_directory;
+        let places = [
+            (self.settings.memory.clone(), flat),
+            (layout.kamal.clone(), flat),
+            (layout.proxy(), host::sweep_tree),
+            (layout.run.join("apps"), host::sweep_tree),
+        ];
+        let mut swept = self.swept.lock().await;
+        for (place, sweep) in places {
+            if swept.contains(&place) {
+                continue;
+            }
+            // The memory is also written by who has not looked.
+            let _writing = self.writing.lock().await;
+            if let Err(error) = sweep(&place) {
+                let path = place.display();
+                tracing::warn!(%path, %error, "could not clear away what was left half written");
+            }
+            swept.insert(place);
         }
     }
 

@@ -78,9 +78,26 @@ impl Host {
     /// `kill -9` of the agent, and what a service manager does next.
     pub(super) async fn restart(&mut self) {
         let (agent, life) = (self.agent.take().unwrap(), self.life());
+        self.cut_off();
         let agent = agent.killed(life).await;
         self.fate.revive();
         self.agent = Some(agent);
+    }
+
+    /// As if it had been in the middle of writing a file, taking the lock and freeing it as well.
+    fn cut_off(&self) {
+        let kamal = self.world.home.join(".kamal");
+        let places = [self.world.memory(), kamal.join("proxy"), kamal.join("apps/shop/env/roles")];
+        for place in places.iter().filter(|place| place.is_dir()) {
+            std::fs::write(place.join(".dhow-a1B2c3"), "half").unwrap();
+        }
+        if kamal.is_dir() {
+            for lock in [".dhow-lock-a1B2c3", "lock-shop.released"] {
+                let lock = kamal.join(lock);
+                std::fs::create_dir_all(&lock).unwrap();
+                std::fs::write(lock.join("details"), "half").unwrap();
+            }
+        }
     }
 
     /// The unit's status once it is as asked for, whoever dies meanwhile.
