@@ -4,6 +4,7 @@ mod collect;
 mod crash;
 mod fleet;
 mod hook;
+mod kills;
 mod world;
 
 use std::time::Duration;

@@ -125,6 +125,18 @@ impl Fleet {
             .join(", ")
     }
 
+    /// Every host with every role that serves there.
+    pub(super) fn serving(&self) -> Vec<(String, String)> {
+        let model = self.model();
+        let hosts = model.hosts.iter();
+        hosts.flat_map(|(h, host)| host.serves.keys().map(|r| (h.to_string(), r.clone()))).collect()
+    }
+
+    /// Everything that was booted on a host, in order.
+    pub(super) fn booted_on(&self, name: &HostName) -> String {
+        self.model().hosts[name].booted.join(", ")
+    }
+
     pub(super) fn tag_on(&self, name: &HostName) -> String {
         self.model().hosts[name].tag.clone()
     }
@@ -256,6 +268,12 @@ impl Host {
             Desired::App(files) => self.files(files, now),
             Desired::Role(role) => self.boot(intent, role, behave, now),
             Desired::Absent(Absent::Release) => Phase::Released,
+            Desired::Absent(Absent::Remove) => {
+                if let Unit::Role(_, name) = &intent.unit {
+                    self.serves.remove(name.as_str());
+                }
+                Phase::Removed
+            }
             Desired::Settle { attempted, .. } => {
                 let attempt = self.attempts.get(&(intent.unit.clone(), *attempted));
                 let serves = attempt.is_some_and(|a| match (&a.desired, &a.unit) {

@@ -21,7 +21,7 @@ use crate::blob::Blobs;
 use crate::claim;
 use crate::clock::Clock;
 use crate::host::HostRecord;
-use crate::rollout::record::{from_json, key};
+use crate::rollout::record::{RolloutId, from_json, key};
 use crate::rollout::sample::{app, host, role, spec};
 use crate::rollout::seams::Watched as _;
 use crate::rollout::{Attachment, ClientReport, Rollouts, Rooms, Settings};
@@ -64,6 +64,12 @@ impl Mortal {
 
     pub(super) fn writes(&self) -> usize {
         self.writes.load(Ordering::SeqCst)
+    }
+
+    /// Its user dies now.
+    pub(super) fn die(&self) {
+        self.is_dead.store(true, Ordering::SeqCst);
+        self.died.notify_waiters();
     }
 
     pub(super) fn revive(&self) {
@@ -109,8 +115,7 @@ impl Store for Mortal {
                 && self.writes.fetch_add(1, Ordering::SeqCst) + 1
                     >= self.last.load(Ordering::SeqCst)
             {
-                self.is_dead.store(true, Ordering::SeqCst);
-                self.died.notify_waiters();
+                self.die();
             }
             self.alive().await;
             outcome
@@ -204,6 +209,11 @@ impl World {
 
     /// A controller process.
     pub(super) fn rollouts(&self, replica: &str) -> Rollouts {
+        self.rollouts_at(replica, Breakpoints::default())
+    }
+
+    /// As [`Self::rollouts`], asked at its points.
+    pub(super) fn rollouts_at(&self, replica: &str, breakpoints: Breakpoints) -> Rollouts {
         let rooms = Rooms {
             store: self.store.clone(),
             blobs: self.blobs.clone(),
@@ -212,11 +222,7 @@ impl World {
             tasks: Supervisor::new().tasks(),
         };
         let await_client = Duration::from_secs(900);
-        let settings = Settings {
-            replica: replica.to_owned(),
-            await_client,
-            breakpoints: Breakpoints::default(),
-        };
+        let settings = Settings { replica: replica.to_owned(), await_client, breakpoints };
         Rollouts::new(rooms, settings).unwrap()
     }
 
@@ -328,6 +334,12 @@ impl World {
         self.fleet.locked()
     }
 
+    /// True where the rollout is stored.
+    pub(super) async fn knows(&self, id: &str) -> bool {
+        let key = key::rollout(&RolloutId::try_from(id.to_owned()).unwrap());
+        self.inner.get(key).await.unwrap().is_some()
+    }
+
     pub(super) async fn record<T: DeserializeOwned>(&self, key: Key) -> T {
         from_json(&self.inner.get(key).await.unwrap().unwrap()).unwrap()
     }
@@ -368,6 +380,26 @@ impl World {
     pub(super) async fn dump(&self) -> Vec<(String, Vec<u8>)> {
         let entries = self.all("").await;
         entries.into_iter().map(|e| (e.key.to_string(), e.value.to_vec())).collect()
+    }
+
+    /// What the store says of hosts and the app, without what differs from run to run.
+    pub(super) async fn state(&self) -> String {
+        let mut lines = Vec::new();
+        for prefix in ["app/", "claim/", "intent/", "settled/", "attempted/"] {
+            for entry in self.all(prefix).await {
+                let text = match Intent::from_bytes(&entry.value) {
+                    // An end that is done again may count what settled under the number it wrote it under.
+                    Ok(intent) if prefix == "settled/" => format!("{:?}", intent.desired),
+                    Ok(intent) => format!("{intent:?}"),
+                    Err(_) => String::from_utf8_lossy(&entry.value).into_owned(),
+                };
+                lines.push(format!("{} {text}", entry.key));
+            }
+        }
+        lines.push(format!("served {}", self.served()));
+        lines.push(format!("tags {}", self.tags()));
+        lines.push(format!("booted {}", self.fleet.lines(Fleet::booted_on)));
+        lines.join("\n")
     }
 
     pub(super) async fn claims(&self, name: &str) -> Vec<String> {
