@@ -11,6 +11,7 @@
 //! the slot's names alone, so it works the same for a fleet whose process was killed.
 
 mod binaries;
+mod breakpoints;
 mod host;
 mod hub;
 mod logs;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 pub use binaries::{binary, workspace_root};
+pub use breakpoints::{Breakpoints, Held, Trap};
 pub use host::Host;
 pub use hub::{Hub, REGISTRY_USER};
 pub use logs::{LogMark, take_logs_of_dropped_fleets};
@@ -154,6 +156,11 @@ impl Fleet {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.slot.names().dir()
+    }
+
+    /// The socket at which its programs ask whether to go on; see [`Breakpoints`].
+    fn breakpoints(&self) -> PathBuf {
+        breakpoints::socket(self.dir())
     }
 
     /// What it was started with.

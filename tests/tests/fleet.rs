@@ -28,6 +28,8 @@ mod host;
 mod images;
 #[path = "fleet/kamal.rs"]
 mod kamal;
+#[path = "fleet/kills.rs"]
+mod kills;
 #[path = "fleet/offline.rs"]
 mod offline;
 #[path = "fleet/refusals.rs"]
@@ -78,6 +80,9 @@ fn main() -> ExitCode {
         refusals::a_version_that_cannot_start_is_told_why_and_the_old_one_serves_on,
         refusals::a_wrong_registry_password_and_a_full_disk_are_told,
         secrets::canaries_are_found_only_where_secrets_belong,
+        kills::an_engine_killed_without_live_restore_leaves_nothing_that_the_next_deploy_minds,
+        kills::a_hook_whose_client_was_killed_is_not_run_again_and_a_person_says_how_it_went,
+        kills::whoever_is_killed_at_a_step_or_stage_the_end_is_that_of_a_run_without,
         demo::the_demo_deploys_twice_under_load_and_leaves_no_trace,
         faults::without_root_or_rights_one_message_says_what_is_missing,
         faults::without_a_docker_engine_one_message_says_so,

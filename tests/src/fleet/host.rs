@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
+use super::breakpoints;
 use super::options::FleetOptions;
 use super::require::PATH;
 use super::run::{Output, Process, only_child, run, tail, wait_until};
@@ -238,7 +239,9 @@ impl Host {
             bail!("the agent of {} is running already", self.name());
         }
         let mut command = self.enter_locked(&programs)?;
-        command.env("DHOW_LOG", self.options.log.as_str()).arg(program).args(args);
+        command.env("DHOW_LOG", self.options.log.as_str());
+        command.envs(breakpoints::asked(self.names.dir()).map(|path| ("DHOW_BREAKPOINTS", path)));
+        command.arg(program).args(args);
         programs.agent = Some(Process::start_entered("agent", &mut command, &self.log("agent"))?);
         Ok(())
     }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
 use super::run::{Output, Process, run, tail, wait_until};
-use super::{Fleet, Host, binary};
+use super::{Fleet, Host, binary, breakpoints};
 
 /// How long any one command of the CLI may take.
 const CLI_LIMIT: Duration = Duration::from_secs(300);
@@ -83,7 +83,9 @@ impl<'a> Controller<'a> {
             bail!("controller {}: {} is in use: give each its own port", self.name, self.address());
         }
         let mut command = self.fleet.hub().enter();
-        command.env("DHOW_LOG", &self.fleet.options().log).arg(&self.program);
+        command.env("DHOW_LOG", &self.fleet.options().log);
+        command.envs(breakpoints::asked(self.fleet.dir()).map(|path| ("DHOW_BREAKPOINTS", path)));
+        command.arg(&self.program);
         command.arg("run").arg("--state-dir").arg(self.state_dir());
         command.args(["--listen", &self.address()]);
         let log = self.fleet.dir().join(format!("logs/controller-{}.log", self.name));
