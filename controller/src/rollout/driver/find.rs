@@ -1,10 +1,13 @@
 //! Before a rollback: is there a container of the version for every role on every host?
 
+use std::time::Duration;
+
 use dhow_proto::model::{HostName, RoleName};
 use futures_util::future::join_all;
 
 use super::{Driver, Went, failed};
 use crate::rollout::fence::DriveError;
+use crate::rollout::gate::{Presence, SILENCE};
 use crate::rollout::intents::fact;
 use crate::rollout::stages::Stage;
 
@@ -12,8 +15,16 @@ impl Driver {
     /// Kamal's rule and words: a rollback needs a container, in any state, for every role on every host.
     pub(super) async fn find_containers(&mut self, stage: &Stage) -> Result<Went, DriveError> {
         let header = self.book.header.clone();
-        let asked = stage.hosts.iter().map(|h| self.fleet.containers(h, &header.app));
-        let answers = join_all(asked).await;
+        let answers = loop {
+            self.until_heard(&stage.hosts).await;
+            let asked = stage.hosts.iter().map(|h| self.fleet.containers(h, &header.app));
+            let answers = join_all(asked).await;
+            let mut both = stage.hosts.iter().zip(&answers);
+            // One that left while it was asked is asked again when it is back.
+            if !both.any(|(host, answer)| answer.is_err() && self.patience(host).is_some()) {
+                break answers;
+            }
+        };
         for (host, answer) in stage.hosts.iter().zip(answers) {
             let containers = match answer {
                 Ok(containers) => containers,
@@ -36,6 +47,31 @@ impl Driver {
             }
         }
         Ok(self.done())
+    }
+
+    /// Waits for hosts that are away, each for as long as silence is borne. A controller that just started has not heard of
+    /// any yet.
+    async fn until_heard(&self, hosts: &[HostName]) {
+        let mut changes = self.fleet.changes();
+        loop {
+            changes.mark_unchanged();
+            let Some(left) = hosts.iter().filter_map(|host| self.patience(host)).max() else {
+                return;
+            };
+            tokio::select! {
+                // Cancel-safe: an unseen change stays unseen, and silence is counted from what was heard.
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+
+    /// How much longer a host that is away is waited for; none where it is here, or away for too long.
+    fn patience(&self, host: &HostName) -> Option<Duration> {
+        match self.presence(host) {
+            Presence::Here { .. } => None,
+            Presence::Away { since } => SILENCE.checked_sub(since).filter(|left| !left.is_zero()),
+        }
     }
 
     /// The rollout's roles on a host.

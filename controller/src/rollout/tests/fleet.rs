@@ -95,6 +95,20 @@ impl Fleet {
         self.bump();
     }
 
+    /// Every connection breaks, as with the controller at its end; the hosts that were online.
+    pub(super) fn disconnect(&self) -> Vec<String> {
+        let mut model = self.model();
+        let online = model.hosts.iter_mut().filter(|(_, host)| host.online);
+        let gone = online.map(|(name, host)| {
+            host.online = false;
+            name.to_string()
+        });
+        let gone = gone.collect();
+        drop(model);
+        self.bump();
+        gone
+    }
+
     pub(super) fn behave(&self, name: &str, role: &str, version: &str, behaviour: Behaviour) {
         let key = (name.to_owned(), role.to_owned(), version.to_owned());
         self.model().behaviours.insert(key, behaviour);
@@ -407,6 +421,9 @@ impl Watched for Fleet {
     ) -> Waits<'a, Result<Vec<wire::ContainerSummary>, String>> {
         Box::pin(async move {
             let model = self.model();
+            if !model.hosts[name].online {
+                return Err(format!("host {name} is offline"));
+            }
             let containers = model.hosts[name].containers.iter();
             Ok(containers
                 .map(|(role, version)| wire::ContainerSummary {

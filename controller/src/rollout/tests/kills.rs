@@ -29,6 +29,9 @@ const OVER: Duration = Duration::from_secs(3600);
 /// Until a person notices that their client is dead: longer than the driver takes to notice.
 const NOTICED: Duration = Duration::from_secs(5);
 
+/// Until agents have found the next controller.
+const REDIALS: Duration = Duration::from_secs(1);
+
 /// How a rollout ended whose client died before it could ask for it.
 const NEVER: &str = "never started";
 
@@ -78,6 +81,12 @@ fn run(scenario: &Scenario, strikes: &[Strike], fails: Option<(String, i32)>) ->
                     let dies = sender.borrow().clone();
                     world.kill(dies).await;
                     world.store.revive();
+                    let (fleet, hosts) = (world.fleet.clone(), world.fleet.disconnect());
+                    // Ends with the run: agents dial again.
+                    drop(tokio::spawn(async move {
+                        tokio::time::sleep(REDIALS).await;
+                        hosts.iter().for_each(|host| fleet.arrive(host));
+                    }));
                     let next = world.rollouts_at("a", fate.breakpoints());
                     next.resume_all().await.unwrap();
                     sender.send_replace(next);
