@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-/// No wait is longer: a controller that is back finds its whole fleet within this time.
-pub(super) const CAP: Duration = Duration::from_secs(30);
+/// No wait is longer: a controller that is back finds its whole fleet within this time. Shorter than a host may be silent
+/// (14 s from the controller's start), or every rollout that it resumes after a longer absence would fail.
+pub(super) const CAP: Duration = Duration::from_secs(10);
 
 /// A session that lived so long was a real one: the next break starts anew.
 pub(super) const PROVEN: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ use dhow_proto::wire::FailureKind;
 use super::stages::Gate;
 
 /// A host away for so long is silent. Presence ends after at most 12 s without a message, and a person is told within
-/// 15 s; a restart of an agent takes less.
+/// 15 s; a restart of an agent takes less, and so does an agent that waits before it dials a controller again (10 s at most).
 pub const SILENCE: Duration = Duration::from_secs(14);
 
 /// What is known of a host.

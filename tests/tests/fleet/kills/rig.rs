@@ -20,6 +20,9 @@ use crate::scene::{HASTY, no_lock, none_lost};
 /// No death may hold an operation up for longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
+/// Longer than an Engine takes to make its rules anew, in milliseconds: seen were two times a tenth of a second.
+const RULES_MS: f64 = 2000.0;
+
 const APP: &str = "kills";
 
 /// What is done.
@@ -91,13 +94,12 @@ impl<'a> Rig<'a> {
         kills: &Kills,
     ) -> Result<()> {
         let begun = Instant::now();
-        let restarts = |kill: &Kill| matches!(kill.program, Program::Engine(_));
-        // An Engine that comes back refuses new connections while it makes its iptables rules anew.
-        let kept_open = kills.0.iter().any(restarts);
-        let loads = self.loads(kept_open)?;
+        let engines = kills.0.iter().any(|kill| matches!(kill.program, Program::Engine(_)));
+        let loads = self.loads(engines)?;
         let what = || format!("{operation:?}, killed: {kills}");
         let outcome = self.play(operation, kills).and_then(|()| self.is_as(reference));
-        let outcome = outcome.and(none_lost(loads).map(drop));
+        let served = if engines { served_on(loads) } else { none_lost(loads).map(drop) };
+        let outcome = outcome.and(served);
         println!("    {}: {:.1} s", what(), begun.elapsed().as_secs_f32());
         outcome.with_context(what)
     }
@@ -171,6 +173,19 @@ impl<'a> Rig<'a> {
             }
         })
     }
+}
+
+/// An Engine that comes back makes its iptables rules anew, and while it does, neither clients nor the proxy of its host get
+/// new connections through: that costs requests whatever dhow does. For no longer may nothing have answered.
+fn served_on(loads: Vec<Load>) -> Result<()> {
+    for load in loads {
+        let report = load.finish()?;
+        let gap = report.longest_gap.ms();
+        ensure!(report.sent > 0 && gap < RULES_MS, "nothing answered for {gap} ms: {report:?}");
+        let most = report.sent / 10;
+        ensure!(report.failed() < most, "{} failed: {:?}", report.failed(), report.failures);
+    }
+    Ok(())
 }
 
 type Shared<'a, 'b> = Mutex<&'a mut Controller<'b>>;
