@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Io;
 
+/// What a disk writes whole or not at all, in bytes.
+const SECTOR: usize = 512;
+
 #[derive(Clone, Default)]
 struct Inode {
     bytes: Vec<u8>,
@@ -60,8 +63,8 @@ impl FakeDisk {
         self.lock().left = Some(operations);
     }
 
-    /// Loses power and gets it back. Of what was not synced, each part is kept where `keeps` says so: a file's bytes, what
-    /// was written within it (else the first half of that), a name in a directory.
+    /// Loses power and gets it back. Of what was not synced, each part is kept where `keeps` says so: a file's bytes (else
+    /// the first half of them), each sector of what was written within it, a name in a directory.
     pub fn lose_power(&self, mut keeps: impl FnMut() -> bool) {
         let mut files = self.lock();
         let files = &mut *files;
@@ -74,8 +77,13 @@ impl FakeDisk {
             } else {
                 inode.bytes.clone_from(&inode.synced);
                 for (at, patch) in &inode.patches {
-                    let kept = if keeps() { patch.len() } else { patch.len() / 2 };
-                    inode.bytes[*at..at + kept].copy_from_slice(&patch[..kept]);
+                    // A disk writes its sectors in any order.
+                    for (i, sector) in patch.chunks(SECTOR).enumerate() {
+                        if keeps() {
+                            let from = at + i * SECTOR;
+                            inode.bytes[from..from + sector.len()].copy_from_slice(sector);
+                        }
+                    }
                 }
             }
             inode.sync();

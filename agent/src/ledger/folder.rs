@@ -351,7 +351,7 @@ mod tests {
         Replace(u8, u8, usize),
         Remove(u8),
         Tidy,
-        Restart { operations: u64, kept: u64 },
+        Restart { opening: u64, kept: u64, operations: u64 },
     }
 
     fn step() -> impl Strategy<Value = Do> {
@@ -360,7 +360,8 @@ mod tests {
             6 => (0..3u8, any::<u8>(), size).prop_map(|(name, byte, size)| Do::Replace(name, byte, size)),
             1 => (0..3u8).prop_map(Do::Remove),
             1 => Just(Do::Tidy),
-            2 => (0..12u64, any::<u64>()).prop_map(|(operations, kept)| Do::Restart { operations, kept }),
+            2 => (0..16u64, any::<u64>(), 0..12u64)
+                .prop_map(|(opening, kept, operations)| Do::Restart { opening, kept, operations }),
         ]
     }
 
@@ -387,11 +388,16 @@ mod tests {
                         may.push(None);
                     }
                     Do::Tidy => drop(folder.tidy()),
-                    Do::Restart { operations, mut kept } => {
-                        disk.lose_power(|| {
+                    Do::Restart { opening, mut kept, operations } => {
+                        let mut keeps = || {
                             kept = kept.rotate_right(1);
                             kept & 1 == 1
-                        });
+                        };
+                        disk.lose_power(&mut keeps);
+                        // Once more while what is there is brought into order.
+                        disk.cut_power_after(opening);
+                        drop(Folder::open(Path::new("/f"), Arc::new(disk.clone())));
+                        disk.lose_power(&mut keeps);
                         folder = open(&disk);
                         for (name, may) in &mut may {
                             let found = folder.read(&name.to_string()).ok();
