@@ -5,8 +5,11 @@ use std::io::{BufRead as _, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use dhow_test_images::PROXY_REFERENCE;
+use dhow_tests::fleet::run::run;
 use dhow_tests::fleet::{binary, root, take_logs_of_dropped_fleets};
 use dhow_tests::suite::Shared;
 use dhow_tests::{Fleet, FleetOptions};
@@ -45,11 +48,19 @@ pub(crate) fn first_line(child: &mut Child) -> Result<String> {
     Ok(line)
 }
 
+/// Starts a container on the first host of the fleet in `dir`: with it come cgroups, shims and mounts.
+fn run_container(dir: &Path) -> Result<()> {
+    let socket = format!("unix://{}/h1/run/docker.sock", dir.display());
+    let mut command = Command::new("docker");
+    command.args(["-H", &socket, "run", "-d", PROXY_REFERENCE]);
+    run(&mut command, Duration::from_secs(60))?.ok().map(drop)
+}
+
 pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Shared) -> Result<()> {
     let mut slots = BTreeSet::new();
     let runs = std::env::var("DHOW_LEAK_RUNS").ok().and_then(|runs| runs.parse().ok());
-    for run in 0..runs.unwrap_or(RUNS) {
-        match run % 3 {
+    for number in 0..runs.unwrap_or(RUNS) {
+        match number % 3 {
             0 => {
                 let options = FleetOptions {
                     small_disk_mb: Some(64),
@@ -66,7 +77,10 @@ pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Share
                 let panicked = catch_unwind(AssertUnwindSafe(|| -> Result<()> {
                     let fleet = Fleet::start(1)?;
                     slots.insert(slot_of(fleet.dir())?);
-                    fleet.host(1).docker(&["network", "create", "kamal"])?.ok()?;
+                    run_container(fleet.dir())?;
+                    let traces = traces(&root(), &slots)?;
+                    let cgroup = traces.iter().any(|trace| trace.starts_with("cgroup "));
+                    ensure!(cgroup, "a container has no cgroup that could be left: {traces:#?}");
                     // As a panic unwinds, but without its message among the results.
                     std::panic::resume_unwind(Box::new("on purpose"))
                 }));
@@ -79,6 +93,7 @@ pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Share
             }
             _ => {
                 let (mut child, slot) = held_elsewhere()?;
+                run_container(&root().join(&slot))?;
                 slots.insert(slot);
                 child.kill().context("kill -9 dhow-fleet")?;
                 child.wait().context("reap dhow-fleet")?;
@@ -93,7 +108,7 @@ pub(crate) fn nothing_is_left_after_runs_in_order_panics_and_kills(_: &mut Share
             }
         }
         let left = left(&root(), &slots)?;
-        ensure!(left.is_empty(), "run {run} left: {left:#?}");
+        ensure!(left.is_empty(), "run {number} left: {left:#?}");
     }
     Ok(())
 }

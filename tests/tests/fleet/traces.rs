@@ -33,6 +33,10 @@ pub(crate) fn traces(root: &Path, slots: &BTreeSet<String>) -> Result<BTreeSet<S
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
     found.extend(mounts.lines().filter(|line| ours(line)).map(|line| format!("mount {line}")));
     for hierarchy in list("/sys/fs/cgroup") {
+        // On v2 there is but one, and it is here.
+        if ours(&hierarchy) {
+            found.insert(format!("cgroup {hierarchy}"));
+        }
         for name in list(&format!("/sys/fs/cgroup/{hierarchy}")) {
             if ours(&name) {
                 found.insert(format!("cgroup {hierarchy}/{name}"));
