@@ -7,15 +7,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dhow_proto::model::spec::{BootLimit, RoleSpec, Spec};
+use dhow_proto::model::spec::{RoleSpec, Spec};
 use dhow_proto::model::{App, HostName, RoleName, Unit};
 
 use super::record::{HostFact, Operation};
 
+mod in_effect;
 mod kind;
 mod text;
 
 pub use kind::StageKind;
+
+use in_effect::InEffect;
 
 /// What of a rollout shapes its stages. Fixed when the rollout is stored.
 #[derive(Clone, Debug)]
@@ -202,71 +205,6 @@ pub fn prepares(spec: &Spec) -> bool {
         r.tls_secrets.is_some() || r.templates.iter().any(|t| t.template.asset_path.is_some())
     };
     spec.error_pages.as_ref().is_some_and(|pages| !pages.is_empty()) || spec.roles.iter().any(files)
-}
-
-/// Hosts and roles of a plan, in boot order.
-struct InEffect<'a> {
-    hosts: Vec<&'a HostFact>,
-    roles: Vec<&'a RoleName>,
-    primary: Option<&'a RoleName>,
-}
-
-impl<'a> InEffect<'a> {
-    fn new(spec: &'a Spec, plan: &Plan<'a>) -> Self {
-        // The spec has the primary role first; with `--roles` the first one in effect takes its place.
-        let roles: Vec<&RoleName> =
-            spec.roles.iter().map(|r| &r.name).filter(|name| plan.roles.contains(name)).collect();
-        let runs = |host: &HostFact, role: &RoleName| {
-            spec.role(role).is_some_and(|r| r.host_names().any(|h| *h == host.config))
-        };
-        let present = plan.hosts.iter().filter(|h| !h.away);
-        let mut hosts: Vec<&HostFact> =
-            present.filter(|h| roles.iter().any(|r| runs(h, r))).collect();
-        // With `--hosts` the primary role may run on none of them: then the first host's first role gates the others.
-        let primary = roles
-            .iter()
-            .copied()
-            .find(|r| **r == spec.primary_role && hosts.iter().any(|h| runs(h, r)))
-            .or_else(|| {
-                let first = hosts.first()?;
-                roles.iter().copied().find(|r| runs(first, r))
-            });
-        hosts.sort_by_key(|h| !primary.is_some_and(|p| runs(h, p)));
-        Self { hosts, roles, primary }
-    }
-
-    fn runs(&self, spec: &Spec, host: &HostFact, role: &RoleName) -> bool {
-        spec.role(role).is_some_and(|r| r.host_names().any(|h| *h == host.config))
-    }
-
-    /// The host's roles among `roles`, primary first, one after another unless they may boot in parallel.
-    fn boot_host(&self, spec: &Spec, host: &HostFact, roles: &[&RoleName]) -> Vec<Change> {
-        let mut mine: Vec<&RoleName> =
-            roles.iter().copied().filter(|r| self.runs(spec, host, r)).collect();
-        mine.sort_by_key(|r| Some(*r) != self.primary);
-        let mut changes: Vec<Change> = Vec::new();
-        for role in mine {
-            let before = changes.last().map(|c| c.unit.clone());
-            changes.push(Change {
-                host: host.name.clone(),
-                unit: Unit::Role(spec.app.clone(), role.clone()),
-                content: Content::Role(role.clone()),
-                after: before.into_iter().filter(|_| !spec.boot.parallel_roles).collect(),
-            });
-        }
-        changes
-    }
-
-    /// Slices of the hosts, at most `boot.limit` each.
-    fn groups(&self, spec: &Spec) -> Vec<Vec<&'a HostFact>> {
-        let all = self.hosts.len();
-        let size = match spec.boot.limit {
-            None => all,
-            Some(BootLimit::Count(n)) => n as usize,
-            Some(BootLimit::Percent(p)) => all * p as usize / 100,
-        };
-        self.hosts.chunks(size.max(1)).map(<[&HostFact]>::to_vec).collect()
-    }
 }
 
 fn names(hosts: &[&HostFact]) -> Vec<HostName> {
