@@ -8,6 +8,7 @@
 mod book;
 mod driver;
 mod error;
+mod fallback;
 mod fence;
 pub mod gate;
 pub mod hooks;

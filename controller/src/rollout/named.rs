@@ -27,7 +27,7 @@ pub async fn named_blobs(
     for header in at_work(store).await? {
         named.extend(of_rollout(&header, blobs).await?.into_iter().map(|blob| blob.digest));
     }
-    for prefix in ["intent/", "settled/", "attempted/"] {
+    for prefix in ["intent/", "settled/", "attempted/", "promised/"] {
         for entry in store.read_all(prefix).await?.entries {
             let intent = Intent::from_bytes(&entry.value)?;
             named.extend(intent.blobs().into_iter().map(|b| b.digest));

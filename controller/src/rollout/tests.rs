@@ -1,5 +1,6 @@
 //! Rollouts as a whole: the in-memory store, a scripted fleet, paused time.
 
+mod away;
 mod collect;
 mod crash;
 mod fleet;

@@ -9,6 +9,7 @@ use super::intents::At;
 use super::{Driver, Went};
 use crate::claim;
 use crate::rollout::book::{Entry, note, plan_of};
+use crate::rollout::fallback::Kept;
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::intents::fact;
 use crate::rollout::record::{
@@ -22,9 +23,10 @@ impl Driver {
         let here: Vec<HostFact> =
             self.book.header.hosts.iter().filter(|h| !h.away).cloned().collect();
         let touched = self.units_of(&here)?;
-        let settled = self.settled(&touched).await?;
+        let mut settled = self.settled(&touched).await?;
         self.give_up_claims(&here).await?;
         self.leave_intents_for_the_absent().await?;
+        settled.extend(self.promised().await?);
         let mut writes = Vec::new();
         match settled.len() <= FEW {
             true => writes.extend(settled),
@@ -72,12 +74,46 @@ impl Driver {
 
     /// Gates let all of these pass, so they settled, also where the host is not heard of now.
     async fn settled(&self, units: &[At]) -> Result<Vec<Write>, DriveError> {
-        let mut writes: Vec<Write> = Vec::new();
-        for (host, intent) in self.own_intents(units).await? {
-            writes.push((None, Op::put(key::settled(&host, &intent.unit), intent.to_bytes())));
-            writes.push((None, Op::delete(key::attempted(&host, &intent.unit))));
+        self.keep(units, |_, intent| Kept::only(intent)).await
+    }
+
+    /// The rollout succeeded, so what the absent ones have missed is what they go back to, though they do not know it yet.
+    async fn promised(&self) -> Result<Vec<Write>, DriveError> {
+        let away: Vec<HostFact> =
+            self.book.header.hosts.iter().filter(|h| h.away).cloned().collect();
+        let promise = |found: Kept, intent| Kept { promised: Some(intent), ..found };
+        self.keep(&self.units_of(&away)?, promise).await
+    }
+
+    /// What is to be kept of the units that this rollout has written, of what is kept now and the newest intent.
+    async fn keep(
+        &self,
+        units: &[At],
+        kept: impl Fn(Kept, Intent) -> Kept,
+    ) -> Result<Vec<Write>, DriveError> {
+        let own = self.own_intents(units).await?;
+        let at: Vec<At> = own.iter().map(|(host, i)| (host.clone(), i.unit.clone())).collect();
+        let mut writes = Vec::new();
+        for ((host, intent), found) in own.into_iter().zip(self.kept(&at).await?) {
+            let unit = intent.unit.clone();
+            writes.extend(kept(found.clone(), intent).writes(&found, &host, &unit));
         }
         Ok(writes)
+    }
+
+    /// What is kept of these units.
+    pub(super) async fn kept(&self, units: &[At]) -> Result<Vec<Kept>, DriveError> {
+        let keys: Vec<_> = units.iter().flat_map(|(host, unit)| Kept::keys(host, unit)).collect();
+        let found = self.book.fence().read(&keys).await?;
+        let kept = found.chunks(3).map(|found| match found {
+            [settled, attempted, promised] => Ok(Kept {
+                settled: read(settled.as_ref())?,
+                attempted: read(attempted.as_ref())?,
+                promised: read(promised.as_ref())?,
+            }),
+            _ => Ok(Kept::default()),
+        });
+        kept.collect()
     }
 
     async fn give_up_claims(&mut self, hosts: &[HostFact]) -> Result<(), DriveError> {
@@ -196,7 +232,11 @@ impl Driver {
     }
 }
 
-/// What settled of a usual app: few enough to be recorded with the rest. One operation more for each unit is a deletion.
+fn read(entry: Option<&crate::store::Entry>) -> Result<Option<Intent>, DriveError> {
+    Ok(entry.map(|e| Intent::from_bytes(&e.value)).transpose()?)
+}
+
+/// What settled of a usual app: few enough to be recorded with the rest.
 const FEW: usize = 48;
 
 /// Rollouts of an app whose history is kept: months of a team that deploys every day.

@@ -5,19 +5,20 @@
 use std::time::Duration;
 
 use dhow_proto::model::intent::{Absent, Desired, Intent};
-use dhow_proto::model::status::{Phase, Status};
+use dhow_proto::model::status::Phase;
 use dhow_proto::model::{Generation, HostName, Unit};
 
 use super::intents::{place, restored};
 use super::{Driver, summary};
 use crate::claim;
 use crate::rollout::book::{Entry, note};
+use crate::rollout::fallback::{Kept, Moment};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::gate::Presence;
 use crate::rollout::intents::{fact, idle};
 use crate::rollout::record::{FailurePolicy, HostFact, State, key};
 use crate::rollout::stages::Gate;
-use crate::store::{Op, epoch};
+use crate::store::epoch;
 
 /// How long the end waits for Kamal's lock to be freed on its host: longer than a host's silence takes to notice.
 const UNLOCKED: Duration = Duration::from_secs(20);
@@ -104,30 +105,37 @@ impl Driver {
                 .zip(&fates)
                 .any(|((_, i), f)| self.is_new_role(i) && *f == Fate::Switched);
             let app = Unit::App(self.book.header.app.clone());
-            let never_here = self.base(&host.name, &app).await?.is_none();
+            let at: Vec<_> = std::iter::once(&app)
+                .chain(own.iter().map(|(_, i)| &i.unit))
+                .map(|unit| (host.name.clone(), unit.clone()))
+                .collect();
+            let mut kept = self.kept(&at).await?.into_iter();
+            let never_here = kept.next().is_none_or(|app| app.base().is_none());
             let released = never_here && !switched && !fates.contains(&Fate::Unknown);
-            for ((_, intent), fate) in own.iter().zip(fates) {
-                let base = self.base(&host.name, &intent.unit).await?;
-                let Some(next) = self.next(host, intent, fate, base, switched)? else {
+            for (((_, intent), fate), found) in own.iter().zip(fates).zip(kept) {
+                let told = self.fleet.status(&host.name, &intent.unit);
+                let id = self.book.header.id.as_str();
+                let mut kept = found.clone().heard(told.as_ref(), Moment::End(id));
+                let next = self.next(host, intent, fate, &kept, switched)?;
+                match &next {
                     // It keeps what it has: that is what the next rollout falls back to.
-                    let settled = key::settled(&host.name, &intent.unit);
-                    writes.push((None, Op::put(settled, intent.to_bytes())));
-                    continue;
-                };
-                let decided = matches!(intent.desired, Desired::Settle { .. });
-                if matches!(next.desired, Desired::Settle { .. }) && !decided {
-                    let attempted = key::attempted(&host.name, &intent.unit);
-                    writes.push((None, Op::put(attempted, intent.to_bytes())));
+                    None => kept = Kept::only(intent.clone()),
+                    // But for the lock it settled, with the roles that go with it.
+                    Some(next) if intent.unit == app && switched && !self.goes_back() => {
+                        kept = Kept::only(next.clone());
+                    }
+                    Some(next) => {
+                        let decided = matches!(intent.desired, Desired::Settle { .. });
+                        if matches!(next.desired, Desired::Settle { .. }) && !decided {
+                            kept.attempted = Some(intent.clone());
+                        }
+                    }
                 }
+                writes.extend(kept.writes(&found, &host.name, &intent.unit));
+                let Some(next) = next else { continue };
                 let key = key::intent(&host.name, &intent.unit);
                 let current = self.book.fence().store().get(key).await?;
-                let stays = intent.unit == app && switched && !self.goes_back();
-                let bytes = stays.then(|| next.to_bytes());
                 let (generation, write) = place(&host.name, next, current.as_ref(), epoch)?;
-                if let Some(bytes) = bytes {
-                    // But for the lock it settled, with the roles that go with it.
-                    writes.push((None, Op::put(key::settled(&host.name, &app), bytes)));
-                }
                 writes.extend(write);
                 written.push((host.name.clone(), intent.unit.clone(), generation));
             }
@@ -180,38 +188,19 @@ impl Driver {
         }
     }
 
-    /// What the unit falls back to: what settled last, also where only the host itself knew until now.
-    async fn base(&self, host: &HostName, unit: &Unit) -> Result<Option<Intent>, DriveError> {
-        let keys = [key::attempted(host, unit), key::settled(host, unit)];
-        let found = self.book.fence().read(&keys).await?;
-        let read = |i: usize| -> Result<Option<Intent>, DriveError> {
-            let entry = found.get(i).and_then(Option::as_ref);
-            Ok(entry.map(|e| Intent::from_bytes(&e.value)).transpose()?)
-        };
-        let told: Option<Status> = self.fleet.status(host, unit);
-        let attempted = read(0)?.filter(|a| {
-            // Not the attempt of this very rollout.
-            a.rollout_id.as_deref() != Some(self.book.header.id.as_str())
-                && told.as_ref().and_then(|s| s.settled).is_some_and(|g| g >= a.generation)
-        });
-        match attempted {
-            Some(intent) => Ok(Some(intent)),
-            None => read(1),
-        }
-    }
-
     /// What to write for a unit; none where it keeps what it has.
     fn next(
         &self,
         host: &HostFact,
         intent: &Intent,
         fate: Fate,
-        base: Option<Intent>,
+        kept: &Kept,
         switched: bool,
     ) -> Result<Option<Intent>, DriveError> {
         let header = &self.book.header;
         let id = header.id.as_str();
         let back = self.goes_back();
+        let base = kept.base();
         if matches!(intent.desired, Desired::Settle { .. } | Desired::Absent(_)) {
             // Written by this very end, before a restart. What stays is written again as it is.
             return Ok(Some(intent.clone()));
@@ -220,7 +209,7 @@ impl Driver {
             let mut next = match base {
                 // Its roles serve the new version, so its image and files are those.
                 _ if switched && !back => intent.clone(),
-                Some(base) => restored(&base, id),
+                Some(base) => restored(base, id),
                 None => {
                     let host = fact(header, &host.name)?;
                     let desired = Desired::App(idle(&self.book.spec, host));
@@ -243,7 +232,9 @@ impl Driver {
             (Fate::Switched, _) if !(is_role && back) => Ok(None),
             // Where nothing settled before there is nothing to go back to: what serves is better than nothing.
             (Fate::Switched, None) => Ok(None),
-            (Fate::Switched | Fate::NotSwitched, Some(base)) => Ok(Some(restored(&base, id))),
+            (Fate::Switched | Fate::NotSwitched, Some(base)) => Ok(Some(restored(base, id))),
+            // Between what it tried and what it was never told of there is nothing that it could choose by itself.
+            (Fate::Unknown, Some(base)) if kept.promised.is_some() => Ok(Some(restored(base, id))),
             (Fate::NotSwitched, None) => {
                 let desired = Desired::Absent(Absent::Release);
                 Ok(Some(Intent { desired, after: Vec::new(), ..intent.clone() }))

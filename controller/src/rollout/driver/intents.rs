@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{Driver, Went, failed, summary};
 use crate::claim;
 use crate::rollout::book::Entry as BookEntry;
+use crate::rollout::fallback::Moment;
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::gate::{HostFailure, Seen, Verdict, verdict};
 use crate::rollout::intents::{Before, Source, desired, fact, features, host_part};
@@ -112,25 +113,28 @@ impl Driver {
         header: &Header,
         changes: &[Change],
     ) -> Result<Vec<Write>, DriveError> {
-        let mut keys = Vec::with_capacity(changes.len() * 2);
-        for change in changes {
-            keys.push(key::intent(&change.host, &change.unit));
-            keys.push(key::settled(&change.host, &change.unit));
-        }
-        let found = self.book.fence().read(&keys).await?;
+        let at: Vec<At> = changes.iter().map(|c| (c.host.clone(), c.unit.clone())).collect();
+        let keys: Vec<_> = at.iter().map(|(host, unit)| key::intent(host, unit)).collect();
+        let found = self.book.fence().read(&keys).await?.into_iter().zip(self.kept(&at).await?);
         let epoch = epoch::read(self.book.fence().store()).await?;
         let mut proxies: BTreeMap<HostName, Option<BlobRef>> = BTreeMap::new();
         let mut written: BTreeMap<At, Generation> = BTreeMap::new();
         let mut writes: Vec<Write> = Vec::new();
-        for (change, entries) in changes.iter().zip(found.chunks(2)) {
-            let [current, settled] = entries else { continue };
+        for (change, (current, mut kept)) in changes.iter().zip(found) {
             if matches!(change.content, Content::Proxy { .. }) {
                 let template = self.compose_proxy(&change.host).await?;
                 proxies.insert(change.host.clone(), template);
             }
-            let settled = settled.as_ref().map(|e| Intent::from_bytes(&e.value)).transpose()?;
+            let newest = current.as_ref().map(|e| Intent::from_bytes(&e.value)).transpose()?;
+            if newest.is_some_and(|i| i.rollout_id.as_deref() != Some(header.id.as_str())) {
+                // The last moment at which the host's word is about what was before.
+                let told = self.fleet.status(&change.host, &change.unit);
+                let heard = kept.clone().heard(told.as_ref(), Moment::Begin);
+                writes.extend(heard.writes(&kept, &change.host, &change.unit));
+                kept = heard;
+            }
             let before = Before {
-                settled: settled.as_ref().map(|s| &s.desired),
+                settled: kept.base().map(|base| &base.desired),
                 proxy: proxies.get(&change.host).copied().flatten(),
             };
             let after = self.after(change, &written).await?;

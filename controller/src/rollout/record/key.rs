@@ -94,3 +94,8 @@ pub fn settled(host: &HostName, unit: &Unit) -> Key {
 pub fn attempted(host: &HostName, unit: &Unit) -> Key {
     format!("attempted/{host}/{}", unit.key()).into()
 }
+
+/// An intent of a rollout that succeeded while the host was away, until the host said what became of it.
+pub fn promised(host: &HostName, unit: &Unit) -> Key {
+    format!("promised/{host}/{}", unit.key()).into()
+}

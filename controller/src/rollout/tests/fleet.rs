@@ -24,6 +24,8 @@ pub(super) enum Behaviour {
     Hang,
     /// It switches, but the host is gone before it can say so.
     Vanish,
+    /// It is gone before it switches.
+    Silent,
 }
 
 #[derive(Default)]
@@ -366,6 +368,10 @@ impl Host {
                 return Phase::Failed(Failure::new("start", kind, "exited with 1", now));
             }
             Behaviour::Hang => return Phase::Converging(None),
+            Behaviour::Silent => {
+                self.online = false;
+                return Phase::Converging(None);
+            }
             Behaviour::Succeed | Behaviour::Vanish => {}
         }
         self.serves.insert(name.to_string(), wanted);

@@ -385,7 +385,7 @@ impl World {
     /// What the store says of hosts and the app, without what differs from run to run.
     pub(super) async fn state(&self) -> String {
         let mut lines = Vec::new();
-        for prefix in ["app/", "claim/", "intent/", "settled/", "attempted/"] {
+        for prefix in ["app/", "claim/", "intent/", "settled/", "attempted/", "promised/"] {
             for entry in self.all(prefix).await {
                 let text = match Intent::from_bytes(&entry.value) {
                     // An end that is done again may count what settled under the number it wrote it under.
