@@ -122,7 +122,11 @@ pub(crate) fn every_behaviour_of_the_app_can_be_had_by_a_tag(shared: &mut Shared
     late.until("/", 200)?;
     ensure!(not_before(late.ran_ms()?, 3000), "served {} ms after its start", late.ran_ms()?);
     ill_first.until("/up", 200)?;
-    ensure!(not_before(ill_first.ran_ms()?, 3000), "healthy {} ms after its start", ill_first.ran_ms()?);
+    ensure!(
+        not_before(ill_first.ran_ms()?, 3000),
+        "healthy {} ms after its start",
+        ill_first.ran_ms()?
+    );
     ensure!(later.exit_status()? == "1" && later.log()?.contains("listens"));
     let ran = later.time("FinishedAt")? - later.time("StartedAt")?;
     ensure!(not_before(ran, 5000), "crashed {ran} ms after its start");
