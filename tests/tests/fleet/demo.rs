@@ -16,6 +16,9 @@ const PROXY: &str = "proxy.tar";
 /// Both deploys of the demo, with programs that were not optimised.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Compiling the static programs of the images, where no test before has.
+const COMPILED: Duration = Duration::from_secs(600);
+
 /// The demo's own program on a host; the programs and images are where the host can see them.
 fn demo(host: &Host, verb: &str) -> Result<Output> {
     let dir = host.dir().join("demo-programs");
@@ -40,7 +43,7 @@ fn bring(host: &Host) -> Result<()> {
         fs::copy(binary(name)?, dir.join(name)).with_context(|| format!("copy {name}"))?;
     }
     let images =
-        run(std::process::Command::new(binary("dhow-demo")?).arg("images"), LIMIT)?.ok()?;
+        run(std::process::Command::new(binary("dhow-demo")?).arg("images"), COMPILED)?.ok()?;
     if !proxy_is_stand_in() {
         fs::copy(proxy_image()?, dir.join(PROXY)).context("copy the proxy's image")?;
     }
