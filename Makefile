@@ -92,5 +92,5 @@ bench: $(if $(filter dist,$(AGENT)),dist) ## print figures of release programs: 
 	@[ $(AGENT) = release ] || ln -sf ../../$(TARGET)/dist/dhow-agent $(RELEASE)/bench/dhow-agent
 	$(AS_ROOT) env DHOW_BIN_DIR=$(RELEASE)/bench $(RELEASE)/dhow-bench $(GROUP)
 
-fleet-clean: ## remove fleets that were kept or left behind
-	$(AS_ROOT) cargo run --quiet --bin dhow-fleet -- clean
+fleet-clean: programs ## remove fleets that were kept or left behind
+	$(AS_ROOT) $(PROGRAMS)/dhow-fleet clean

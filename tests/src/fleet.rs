@@ -241,10 +241,10 @@ impl Fleet {
         self.down = true;
         eprintln!("fleet kept: directory {}", self.dir().display());
         eprintln!(
-            "  enter host 1: cargo run -q --bin dhow-fleet -- enter {} 1",
+            "  enter host 1: target/debug/dhow-fleet enter {} 1",
             self.slot.names().number()
         );
-        eprintln!("  remove it:    cargo run -q --bin dhow-fleet -- clean");
+        eprintln!("  remove it:    make fleet-clean");
         Ok(())
     }
 }

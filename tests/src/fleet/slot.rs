@@ -134,7 +134,7 @@ impl Slot {
         let Some(slot) = taken else {
             bail!(
                 "all {SLOTS} places for fleets of this machine are in use: end other test runs, or \
-                 remove kept fleets with `cargo run --bin dhow-fleet -- clean`"
+                 remove kept fleets with `make fleet-clean`"
             );
         };
         fs::create_dir_all(slot.names.dir())
