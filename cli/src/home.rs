@@ -163,8 +163,21 @@ impl Home {
         io::Write::write_all(&mut file, &text).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         file.persist(path).map_err(|e| failed(e.error))?;
-        Ok(())
+        // A login token is good once: the login made of it must not go with the power.
+        sync_names(&self.path).map_err(failed)
     }
+}
+
+/// Makes the names in a directory durable, where that is the caller's business.
+#[cfg(unix)]
+fn sync_names(directory: &Path) -> io::Result<()> {
+    std::fs::File::open(directory)?.sync_all()
+}
+
+/// Elsewhere a directory cannot be opened, and a rename lasts.
+#[cfg(not(unix))]
+fn sync_names(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// The DER bytes of a PEM certificate; none where it is none.
@@ -182,12 +195,23 @@ pub fn certificate_pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
+/// Makes the directory and those above it where they are missing, each with a durable name.
 fn create_private_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    create_private_dir(parent)?;
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    match builder.create(path) {
+        Ok(()) => sync_names(parent),
+        // Another dhow was as fast.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, HomeError> {

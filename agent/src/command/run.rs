@@ -1,7 +1,7 @@
 //! `dhow-agent run`: converges this host until told to stop.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::execute::{Worker, WorkerSettings};
 use crate::host::Homes;
 use crate::ledger::{Blobs, Disk, Events, Ledger, collect_blobs};
 use crate::notify::{Watchdog, tell};
-use crate::session::{Board, Connector, Fetcher, Rooms, SessionSettings, Stored};
+use crate::session::{Board, Connector, Fetcher, IdentityError, Rooms, SessionSettings, Stored};
 use crate::settings::{Layer, Settings};
 use crate::supervise::Supervisor;
 
@@ -174,12 +174,12 @@ fn start_log(settings: &Settings) -> anyhow::Result<()> {
 /// Held while the agent runs: two of them on one ledger would undo each other.
 fn alone(state_dir: &Path) -> anyhow::Result<File> {
     let path = state_dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("could not open {}", path.display()))?;
+    let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+        Ok(file) => file,
+        // Without the folder nobody ever joined here.
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(IdentityError::NotJoined),
+        Err(error) => return Err(error).context(format!("could not open {}", path.display())),
+    };
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(_) => bail!("another dhow-agent works with {}", state_dir.display()),

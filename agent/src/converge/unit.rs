@@ -40,8 +40,10 @@ pub(super) struct UnitLoop {
     pub(super) unrecorded: Option<(Generation, Failure)>,
     /// The generation of a rollout that was looked at last: what is foreign at its first look is adopted.
     pub(super) looked_at: Option<Generation>,
-    /// What the last drift event told, so that it is told once.
+    /// The first step of the drift that was told of, so that it is told once.
     pub(super) told: Option<String>,
+    /// A generation failed, and what it had changed is not taken back yet: that is no drift.
+    pub(super) goes_back: bool,
     wake: watch::Receiver<Wake>,
     /// What had been heard of the unit when it was looked at last.
     woken: u64,
@@ -63,6 +65,7 @@ impl UnitLoop {
             unrecorded: None,
             looked_at: None,
             told: None,
+            goes_back: false,
             wake,
             woken: 0,
             failures: 0,

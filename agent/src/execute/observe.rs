@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dhow_proto::model::intent::{AppIntent, Desired, Run, Traffic};
+use dhow_proto::model::intent::{AppIntent, Desired};
 use dhow_proto::model::{App, BlobDigest, RoleName, Unit, kamal};
 use futures_util::future::try_join_all;
 
+mod others;
+
+use self::others::{adopted, app_labels, foreign, has_app_labels, stopped_by_others};
 use super::{ObserveError, Worker};
 use crate::engine::{ContainerState, EngineError, ImageFilter, ImageView, ObservedContainer};
 use crate::host::{self, About, AppMemory, AssetKind, Layout};
@@ -15,7 +18,7 @@ use crate::plan::{
     self, AppFiles, Foreign, LockView, Observed, ObservedApp, ObservedProxy, ObservedRole,
     ProxyView, Routes, Switch, Wanted,
 };
-use crate::proxy::{self, BootFiles, RouteState};
+use crate::proxy::{self, BootFiles};
 
 /// `kamal-proxy list` answers in milliseconds or not at all.
 const LIST: Duration = Duration::from_secs(10);
@@ -429,69 +432,6 @@ struct InEngine {
     containers: Vec<ObservedContainer>,
     images: Vec<ImageView>,
     proxy: ProxyView,
-}
-
-/// Labels of the app; `destination=` finds only containers that have it, which is Kamal's filter as well.
-fn app_labels(app: &App) -> [String; 2] {
-    [
-        format!("{}={}", kamal::LABEL_SERVICE, app.service),
-        format!("{}={}", kamal::LABEL_DESTINATION, app.destination_label()),
-    ]
-}
-
-fn has_app_labels(container: &ObservedContainer, app: &App) -> bool {
-    container.label(kamal::LABEL_SERVICE) == app.service.as_str()
-        && container.labels.get(kamal::LABEL_DESTINATION).map(String::as_str)
-            == Some(app.destination_label())
-        && container.labels.contains_key(kamal::LABEL_ROLE)
-}
-
-fn adopted(
-    app: &App,
-    layout: &Layout,
-    containers: &[ObservedContainer],
-    lock: Option<String>,
-) -> AppMemory {
-    let length = std::fs::metadata(layout.audit_log(app)).map_or(0, |m| m.len());
-    let strange = containers.iter().filter(|c| !c.labels.contains_key(kamal::LABEL_INTENT));
-    AppMemory {
-        audit_log: Some(layout.audit_log(app)),
-        audit_from: length,
-        own_lines: Vec::new(),
-        adopted: strange.map(|c| c.id.clone()).collect(),
-        lock,
-    }
-}
-
-fn foreign(
-    app: &App,
-    layout: &Layout,
-    memory: &AppMemory,
-    containers: &[ObservedContainer],
-) -> Result<Foreign, ObserveError> {
-    let log = layout.audit_log(app);
-    let audit_line =
-        host::foreign_line(&log, memory.audit_from, &memory.own_lines, About::Anything)
-            .map_err(files(&log))?;
-    let path = layout.lock(app);
-    let lock = host::read_lock(&path).map_err(files(&path))?;
-    let strange = |c: &&ObservedContainer| {
-        !c.labels.contains_key(kamal::LABEL_INTENT) && !memory.adopted.contains(&c.id)
-    };
-    Ok(Foreign {
-        audit_line,
-        lock: lock.filter(|details| memory.lock.as_ref() != Some(details)),
-        containers: containers.iter().filter(strange).map(|c| c.name.clone()).collect(),
-        stopped: None,
-    })
-}
-
-/// The service, where its traffic is stopped though it should be live.
-fn stopped_by_others(wanted: &Wanted, service: &str, routes: &Routes) -> Option<String> {
-    let Desired::Role(role) = &wanted.intent.desired else { return None };
-    let live = role.run == Run::Running && role.traffic == Traffic::Live;
-    let stops = routes.get(service).is_some_and(|route| route.state != RouteState::Running);
-    (live && stops).then(|| service.to_owned())
 }
 
 fn app_files(app: &App, layout: &Layout, apps_config: &Path) -> Result<AppFiles, ObserveError> {

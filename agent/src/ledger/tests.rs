@@ -197,6 +197,29 @@ fn blobs_that_intents_name_are_kept_and_others_collected() {
     assert!(blobs.get(&other).is_none());
 }
 
+/// A failed version goes back to what settled, and an unknown outcome is decided by what was attempted: without asking anybody.
+#[test]
+fn blobs_that_a_unit_may_go_back_to_are_kept() {
+    let room = Room::new();
+    let ledger = room.open();
+    let blobs = Blobs::open(&room.dir.path().join("blobs"), Arc::new(Disk)).unwrap();
+    let [settled, attempted] = [b"settled".as_slice(), b"attempted"].map(|bytes| {
+        blobs.put(&BlobRef::of(bytes), bytes).unwrap();
+        BlobRef::of(bytes)
+    });
+    ledger.accept(&role_intent("web", 1).template(b"settled").bytes()).unwrap();
+    ledger.settle(&ledger.known(&role("web")).wanted.unwrap()).unwrap();
+    ledger.accept(&role_intent("web", 2).template(b"attempted").bytes()).unwrap();
+    assert_eq!(ledger.collect(&blobs).unwrap(), 0);
+    assert!(blobs.get(&settled).is_some() && blobs.get(&attempted).is_some());
+    ledger.accept(&role_intent("web", 3).settle(2, Some(1)).bytes()).unwrap();
+    assert_eq!(ledger.collect(&blobs).unwrap(), 0);
+    assert!(blobs.get(&settled).is_some() && blobs.get(&attempted).is_some());
+    ledger.accept(&role_intent("web", 4).template(b"settled").bytes()).unwrap();
+    assert_eq!(ledger.collect(&blobs).unwrap(), 1, "what was attempted is decided");
+    assert!(blobs.get(&settled).is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn blobs_of_an_intent_that_was_superseded_go_after_a_while() {
     let room = Room::new();
@@ -206,9 +229,12 @@ async fn blobs_of_an_intent_that_was_superseded_go_after_a_while() {
     let [old, new] = [BlobRef::of(b"old"), BlobRef::of(b"new")];
     ledger.accept(&role_intent("web", 1).template(b"old").bytes()).unwrap();
     blobs.put(&old, b"old").unwrap();
+    let left_over = BlobRef::of(b"left over by a crash");
+    blobs.put(&left_over, b"left over by a crash").unwrap();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(collect_blobs(ledger.clone(), blobs.clone(), shutdown.clone()));
     tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(blobs.get(&left_over).is_none(), "nothing ever names it");
     assert!(blobs.get(&old).is_some(), "a wanted intent names it");
     ledger.accept(&role_intent("web", 2).template(b"new").bytes()).unwrap();
     blobs.put(&new, b"new").unwrap();

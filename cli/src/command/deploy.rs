@@ -275,11 +275,12 @@ pub(super) fn tell(
     let succeeded = followed.state == wire::RolloutState::Succeeded;
     if !globals.json && (!globals.quiet || !succeeded) {
         let took = followed.runtime.as_secs_f64();
+        let hosts = match followed.hosts {
+            1 => "1 host".to_owned(),
+            count => format!("{count} hosts"),
+        };
         let line = match succeeded {
-            true => style.green(&format!(
-                "{app} {version} is live on {} hosts ({took:.1} s)",
-                followed.hosts
-            )),
+            true => style.green(&format!("{app} {version} is live on {hosts} ({took:.1} s)")),
             false => style.red(&format!(
                 "{what} of {app} {version} {}: {}\nSee `dhow rollout show {}` and `dhow status`.",
                 crate::output::event::state_word(followed.state).replace('_', " "),

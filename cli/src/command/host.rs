@@ -7,7 +7,7 @@ use dhow_proto::wire;
 
 use super::{Globals, Outcome};
 use crate::client::Client;
-use crate::output::event::rfc3339;
+use crate::output::event::{rfc3339, when};
 use crate::output::progress::print_line;
 use crate::output::table;
 
@@ -106,13 +106,7 @@ async fn list(globals: &Globals, client: &Client) -> anyhow::Result<()> {
         } else {
             "offline".to_owned()
         };
-        [
-            h.name.clone(),
-            state,
-            h.agent_version.clone(),
-            engine.version,
-            rfc3339(h.last_seen.as_ref()).unwrap_or_default(),
-        ]
+        [h.name.clone(), state, h.agent_version.clone(), engine.version, when(h.last_seen.as_ref())]
     });
     print_line(&table::render(["HOST", "STATE", "AGENT", "DOCKER", "LAST SEEN"], rows));
     Ok(())

@@ -10,7 +10,7 @@ use super::{Globals, Outcome, deploy};
 use crate::client::Client;
 use crate::follow::{Follow, HookOutcome};
 use crate::hooks;
-use crate::output::event::{failed_json, failure, hook_word, rfc3339, state_word};
+use crate::output::event::{failed_json, failure, hook_word, rfc3339, state_word, when};
 use crate::output::progress::{Progress, print_line};
 use crate::output::table;
 use crate::project::Project;
@@ -102,7 +102,7 @@ async fn list(globals: &Globals, limit: u32) -> anyhow::Result<()> {
             r.version.clone(),
             state_word(r.state()),
             r.started_by.clone(),
-            rfc3339(r.started_at.as_ref()).unwrap_or_default(),
+            when(r.started_at.as_ref()),
         ]
     });
     print_line(&table::render(["ID", "OPERATION", "VERSION", "STATE", "BY", "STARTED"], rows));
@@ -137,8 +137,11 @@ async fn show(globals: &Globals, id: String) -> anyhow::Result<()> {
     print_line(&format!(
         "by {}, {} to {}",
         rollout.started_by,
-        rfc3339(rollout.started_at.as_ref()).unwrap_or_default(),
-        rfc3339(rollout.finished_at.as_ref()).unwrap_or_else(|| "now".to_owned())
+        when(rollout.started_at.as_ref()),
+        match &rollout.finished_at {
+            None => "now".to_owned(),
+            at => when(at.as_ref()),
+        }
     ));
     let rows =
         answer.stages.iter().map(|s| [s.name.clone(), stage_word(s.state()), s.hosts.join(" ")]);

@@ -25,6 +25,12 @@ pub fn rfc3339(stamp: Option<&prost_types::Timestamp>) -> Option<String> {
     jiff::Timestamp::new(stamp.seconds, stamp.nanos).ok().map(|t| t.to_string())
 }
 
+/// A time stamp for people: to the second; empty where there is none.
+pub fn when(stamp: Option<&prost_types::Timestamp>) -> String {
+    let at = stamp.and_then(|stamp| jiff::Timestamp::from_second(stamp.seconds).ok());
+    at.map(|at| at.to_string()).unwrap_or_default()
+}
+
 /// What to print of an event where lines are not redrawn; none for what only a live line shows.
 pub fn plain(event: &wire::RolloutEvent) -> Option<String> {
     Some(match event.kind.as_ref()? {
@@ -176,6 +182,13 @@ pub fn state_word(state: wire::RolloutState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_read_times_to_the_second() {
+        let stamp = prost_types::Timestamp { seconds: 1_750_000_000, nanos: 123_456_789 };
+        assert_eq!(when(Some(&stamp)), "2025-06-15T15:06:40Z");
+        assert_eq!(when(None), "");
+    }
 
     #[test]
     fn a_failure_names_host_step_reason_exit_code_and_logs() {

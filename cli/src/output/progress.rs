@@ -1,6 +1,6 @@
 //! Live progress of a rollout: one line a host on a terminal, plain lines elsewhere, or one JSON object a line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use wire::rollout_event::Kind;
 use super::event;
 use super::style::Style;
 
+/// Host and unit of what failed.
+type Failed = HashSet<(String, String)>;
+
 /// Where progress goes.
 pub enum Progress {
     /// A terminal: host lines are redrawn, everything else scrolls above them.
@@ -19,6 +22,8 @@ pub enum Progress {
         lines: MultiProgress,
         /// A line per host.
         hosts: HashMap<String, ProgressBar>,
+        /// Units that failed: what they do from then on is going back.
+        failed: Failed,
         /// Colours.
         style: Style,
     },
@@ -26,6 +31,8 @@ pub enum Progress {
     Plain {
         /// The last line printed per host and unit: a step is told once.
         last: HashMap<String, String>,
+        /// Units that failed: what they do from then on is going back.
+        failed: Failed,
     },
     /// `--json`.
     Json,
@@ -42,9 +49,9 @@ impl Progress {
             (false, false, true) => {
                 // Standard output, as that is what was found to be a terminal.
                 let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-                Self::Live { lines, hosts: HashMap::new(), style }
+                Self::Live { lines, hosts: HashMap::new(), failed: Failed::new(), style }
             }
-            (false, false, false) => Self::Plain { last: HashMap::new() },
+            (false, false, false) => Self::Plain { last: HashMap::new(), failed: Failed::new() },
         }
     }
 
@@ -57,7 +64,10 @@ impl Progress {
                     print_line(&event::failure(failed));
                 }
             }
-            Self::Plain { last } => {
+            Self::Plain { last, failed } => {
+                if is_back(failed, event) {
+                    return;
+                }
                 let Some(line) = event::plain(event) else { return };
                 if let Some(Kind::HostProgress(p)) = &event.kind {
                     let key = format!("{} {}", p.host, event::unit_text(p.unit.as_ref()));
@@ -67,7 +77,11 @@ impl Progress {
                 }
                 print_line(&line);
             }
-            Self::Live { lines, hosts, style } => live(lines, hosts, *style, event),
+            Self::Live { lines, hosts, failed, style } => {
+                if !is_back(failed, event) {
+                    live(lines, hosts, *style, event);
+                }
+            }
         }
     }
 
@@ -89,6 +103,22 @@ impl Progress {
                 bar.abandon();
             }
         }
+    }
+}
+
+/// True where a unit that failed is back at what settled before: to say `done` of it would read as if it had not failed.
+fn is_back(failed: &mut Failed, event: &wire::RolloutEvent) -> bool {
+    let of = |host: &String, unit| (host.clone(), event::unit_text(unit));
+    match &event.kind {
+        Some(Kind::HostFailed(of_host)) => {
+            failed.insert(of(&of_host.host, of_host.unit.as_ref()));
+            false
+        }
+        Some(Kind::HostProgress(progress)) => {
+            progress.phase() == wire::Phase::Settled
+                && failed.contains(&of(&progress.host, progress.unit.as_ref()))
+        }
+        _ => false,
     }
 }
 
@@ -138,4 +168,30 @@ fn live(
 /// Prints to standard output; a reader that left is no error worth a panic.
 pub fn print_line(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(unit: Option<wire::UnitRef>, phase: wire::Phase) -> wire::RolloutEvent {
+        let mut progress = wire::HostProgress { host: "h1".to_owned(), unit, ..Default::default() };
+        progress.set_phase(phase);
+        wire::RolloutEvent { kind: Some(Kind::HostProgress(progress)), ..Default::default() }
+    }
+
+    #[test]
+    fn a_unit_that_failed_is_not_called_done_when_it_is_back() {
+        let proxy = || Some((&dhow_proto::model::Unit::Proxy).into());
+        let mut failed = Failed::new();
+        assert!(!is_back(&mut failed, &progress(proxy(), wire::Phase::Settled)));
+        let failure =
+            wire::HostFailed { host: "h1".to_owned(), unit: proxy(), ..Default::default() };
+        let failure =
+            wire::RolloutEvent { kind: Some(Kind::HostFailed(failure)), ..Default::default() };
+        assert!(!is_back(&mut failed, &failure), "the failure is told");
+        assert!(!is_back(&mut failed, &progress(proxy(), wire::Phase::Converging)));
+        assert!(is_back(&mut failed, &progress(proxy(), wire::Phase::Settled)));
+        assert!(!is_back(&mut failed, &progress(None, wire::Phase::Settled)), "another unit");
+    }
 }

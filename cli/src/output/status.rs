@@ -6,7 +6,7 @@ use dhow_proto::model::status::{Phase, Status};
 use dhow_proto::wire;
 use serde_json::{Value, json as object};
 
-use super::event::{phase_word, rfc3339, state_word, unit_text};
+use super::event::{phase_word, rfc3339, state_word, unit_text, when};
 use super::table;
 
 /// For people: a line on the whole, a line per host and unit, then recent events.
@@ -28,12 +28,7 @@ pub fn text(status: &wire::StatusResponse) -> String {
     lines.push(table::render(["HOST", "UNIT", "STATE", "SERVES", "DETAIL"], rows));
     for event in &status.events {
         let inner = event.event.clone().unwrap_or_default();
-        lines.push(format!(
-            "{} {}: {}",
-            rfc3339(inner.at.as_ref()).unwrap_or_default(),
-            event.host,
-            inner.text
-        ));
+        lines.push(format!("{} {}: {}", when(inner.at.as_ref()), event.host, inner.text));
     }
     lines.join("\n")
 }

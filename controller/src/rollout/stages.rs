@@ -40,7 +40,7 @@ pub struct Plan<'a> {
 pub struct Stage {
     /// What it is about.
     pub kind: StageKind,
-    /// As people read it; unique within a rollout.
+    /// As people read it, beside the hosts; unique within a rollout.
     pub name: String,
     /// Hosts it is about, by enrolled name.
     pub hosts: Vec<HostName>,
@@ -330,7 +330,7 @@ impl Builder<'_> {
             self.pull("lock, pull");
         } else {
             self.lock();
-            self.pull("pull");
+            self.pull("pull first");
         }
     }
 
@@ -342,7 +342,7 @@ impl Builder<'_> {
         let watched = watch(&changes);
         let hosts = hosts_of(&watched);
         let work = Work::Intents { changes, gate: Gate::All, watched, pins: true };
-        self.push(StageKind::PullFirst, format!("{on_first} on {}", first.config), hosts, work);
+        self.push(StageKind::PullFirst, on_first, hosts, work);
         // Then one host for each registry mirror that has not seen the image, so that a mirror fetches it once.
         let mut seen: BTreeSet<&str> = BTreeSet::from(["", &first.mirror]);
         let rest = self.fleet.hosts.iter().skip(1);

@@ -6,6 +6,7 @@ mod crash;
 mod fleet;
 mod hook;
 mod kills;
+mod mortal;
 mod world;
 
 use std::time::Duration;

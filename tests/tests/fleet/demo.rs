@@ -96,7 +96,7 @@ pub(crate) fn the_demo_deploys_twice_under_load_and_leaves_no_trace(_: &mut Shar
         } else {
             "demo-programs/proxy.tar (DHOW_PROXY_IMAGE)"
         };
-        for word in [proxy, "$ dhow deploy -P --version v2", "dhow-demo v2 is live on 1 hosts"] {
+        for word in [proxy, "$ dhow deploy -P --version v2", "dhow-demo v2 is live on 1 host "] {
             ensure!(said.contains(word), "round {round} does not say {word:?}:\n{said}");
         }
         let earlier = said.contains("An earlier demo is there");

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+use crate::model::{self, ModelAgent};
 use crate::stage::{CONFIG, Stage, refused};
 
 /// The hosts a deploy with these options would be about: none has joined, so it names them and does nothing.
@@ -62,6 +63,35 @@ fn the_push_is_skipped_by_either_name_and_refused_without() -> Result<()> {
         for skip in ["-P", "--skip-push", "--skip_push"] {
             refused(&stage.dhow(&[command, skip, "--version", "v1"])?, 1, &["not enrolled"]);
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_hooks_print_is_shown_with_v_and_they_are_left_out_with_capital_h() -> Result<()> {
+    let stage = Stage::with_admin()?;
+    stage.config(model::CONFIG)?;
+    stage.hook("pre-deploy", "echo \"said $KAMAL_VERSION\"; echo ran >> ran")?;
+    let _agent = ModelAgent::start(&stage, &["v1"])?;
+    let ran =
+        || fs::read_to_string(stage.project().join("ran")).unwrap_or_default().lines().count();
+    let deploy = |options: &[&str]| -> Result<String> {
+        let args = [&["deploy", "-P", "--version", "v1"], options].concat();
+        Ok(stage.dhow(&args)?.ok()?.stdout)
+    };
+    let plain = deploy(&[])?;
+    assert!(plain.contains("hook pre-deploy runs") && !plain.contains("said v1"), "{plain}");
+    assert!(plain.contains("shop v1 is live on 1 host ("), "{plain}");
+    assert_eq!(ran(), 1);
+    for (count, shown) in [(2, "-v"), (3, "--verbose")] {
+        let said = deploy(&[shown])?;
+        assert!(said.contains("    pre-deploy: said v1"), "{shown}: {said}");
+        assert_eq!(ran(), count);
+    }
+    for skipped in ["-H", "--skip-hooks", "--skip_hooks"] {
+        let said = deploy(&[skipped, "-v"])?;
+        assert!(!said.contains("pre-deploy"), "{skipped}: {said}");
+        assert_eq!(ran(), 3, "{skipped}");
     }
     Ok(())
 }

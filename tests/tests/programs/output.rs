@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use dhow_tests::fleet::run::{Output, Process, run, wait_until};
 use serde_json::Value;
 
+use crate::model::{self, ModelAgent, in_hook, lose};
 use crate::stage::{Stage, program};
 
 /// Longest time for a rollout whose host falls silent.
@@ -60,6 +61,56 @@ fn documented() -> Result<Vec<(String, BTreeSet<String>)>> {
     Ok(table.lines().filter(|line| line.starts_with("| `")).filter_map(row).collect())
 }
 
+/// The events that were printed, one a line; each is as `docs/json.md` has it.
+fn events(printed: &str) -> Result<Vec<Value>> {
+    let events = printed.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+    let events = events.with_context(|| format!("each line is an object:\n{printed}"))?;
+    let kinds = documented()?;
+    for event in &events {
+        let kind = event["kind"].as_str().context("a kind")?;
+        let fields = kinds.iter().find(|(known, _)| known == kind);
+        let (_, fields) = fields.with_context(|| format!("{kind} is not in docs/json.md"))?;
+        let detail = event["detail"].as_object().context("a detail")?;
+        assert_eq!(&detail.keys().cloned().collect::<BTreeSet<_>>(), fields, "{event}");
+        for key in ["sequence", "at", "rollout"] {
+            assert!(event.get(key).is_some(), "{event}");
+        }
+    }
+    Ok(events)
+}
+
+#[test]
+fn every_kind_of_event_that_is_documented_is_met() -> Result<()> {
+    let stage = Stage::with_admin()?;
+    stage.config(model::CONFIG)?;
+    let _agent = ModelAgent::start(&stage, &["v1"])?;
+    // A client that is lost while its hook runs: the one that attaches is told of it.
+    let id = lose(&stage, in_hook(&stage)?)?;
+    let attach = ["rollout", "attach", &id, "--hook", "succeeded", "--json"];
+    let went_on = events(&stage.dhow(&attach)?.ok()?.stdout)?;
+    let last = went_on.last().context("events")?;
+    assert_eq!(last["detail"]["state"], "succeeded");
+    fs::remove_file(stage.project().join(".kamal/hooks/pre-deploy")).context("no hook any more")?;
+    let failed = stage.dhow(&["deploy", "-P", "--version", "never-pushed", "--json"])?;
+    assert_eq!(failed.code(), Some(1), "{}", failed.text());
+    let failed = events(&failed.stdout)?;
+    let of = |events: &[Value], kind: &str| {
+        events.iter().filter(|event| event["kind"] == kind).cloned().collect::<Vec<_>>()
+    };
+    let all = [went_on.as_slice(), &failed].concat();
+    for (kind, _) in documented()? {
+        assert!(!of(&all, &kind).is_empty(), "{kind} was not met");
+    }
+    let states: Vec<Value> =
+        of(&went_on, "hook").iter().map(|hook| hook["detail"]["state"].clone()).collect();
+    assert_eq!(states, ["started", "unknown", "finished"], "told from the beginning");
+    assert_eq!(of(&failed, "host_failed")[0]["detail"]["failure"], "image_missing");
+    // What is taken back after a failure is told as no drift.
+    let status = stage.json(&["status"])?;
+    assert_eq!(status["events"], serde_json::json!([]), "{status}");
+    Ok(())
+}
+
 #[test]
 fn a_deploy_prints_one_event_a_line_of_a_documented_kind() -> Result<()> {
     let stage = Stage::with_admin()?;
@@ -85,20 +136,7 @@ fn a_deploy_prints_one_event_a_line_of_a_documented_kind() -> Result<()> {
     let outputs = failing(&stage, &mut agent, vec![("shop", command)])?;
     let output = outputs.first().context("an output")?;
     assert_eq!(output.code(), Some(1), "{}", output.text());
-    let events = output.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
-    let events = events.with_context(|| format!("each line is an object:\n{}", output.stdout))?;
-    let kinds = documented()?;
-    assert!(kinds.len() >= 7, "{kinds:?}");
-    for event in &events {
-        let kind = event["kind"].as_str().context("a kind")?;
-        let fields = kinds.iter().find(|(known, _)| known == kind);
-        let (_, fields) = fields.with_context(|| format!("{kind} is not in docs/json.md"))?;
-        let detail = event["detail"].as_object().context("a detail")?;
-        assert_eq!(&detail.keys().cloned().collect::<BTreeSet<_>>(), fields, "{event}");
-        for key in ["sequence", "at", "rollout"] {
-            assert!(event.get(key).is_some(), "{event}");
-        }
-    }
+    let events = events(&output.stdout)?;
     let failed = events.iter().find(|event| event["kind"] == "host_failed").context("a failure")?;
     assert_eq!(failed["detail"]["host"], "h1");
     let last = events.last().context("events")?;
@@ -162,7 +200,9 @@ fn progress_is_live_on_a_terminal_and_plain_elsewhere() -> Result<()> {
     let [plain, quiet, live, colorless, dumb] = &outputs[..] else { panic!("five ran") };
 
     assert!(!plain.stdout.contains(['\u{1b}', '\r']), "{:?}", plain.stdout);
-    assert!(plain.stdout.lines().any(|line| line.starts_with("[1/")), "{}", plain.stdout);
+    // Host and stage are named once.
+    let first = plain.stdout.lines().find(|line| line.starts_with("[1/")).context("a stage")?;
+    assert_eq!(first.split_once("] ").map(|(_, stage)| stage), Some("lock, pull on h1"));
     // What the host waits for is said while it waits.
     assert!(plain.stdout.contains("the Docker Engine could not be reached"), "{}", plain.stdout);
     // -q: failures only.

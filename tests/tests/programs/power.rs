@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use dhow_tests::power::{Luck, replay};
+use dhow_tests::fleet::run::{run_with_input, wait_until};
+use dhow_tests::power::{Luck, recorder, replay};
 use sha2::{Digest as _, Sha256};
 
-use crate::stage::{CONFIG, Stage, done, refused};
+use crate::model::{self, ModelAgent, in_hook, lose};
+use crate::stage::{CONFIG, LIMIT, Stage, command_after, done, refused};
 
 /// What was on the disk for certain at a moment.
 struct Moment {
@@ -144,6 +146,68 @@ fn what_the_controller_answered_is_there_after_a_power_cut() -> Result<()> {
         let shown = stage.json(&["rollout", "show", &id])?;
         ensure!(shown["rollout"]["state"] == "failed", "{shown}");
         ensure!(shown["failures"][0]["host"] == "h1", "{shown}");
+    }
+    Ok(())
+}
+
+/// A hook runs once at most: its client runs it only after the controller has answered that it counts as begun.
+#[test]
+fn a_hook_that_began_is_not_run_again_after_a_power_cut() -> Result<()> {
+    let mut stage = Stage::recorded()?;
+    let address = stage.address().to_owned();
+    let token = stage.token().to_owned();
+    stage.dhow_with(&["login", "--controller", &address, "--token-file", "-"], &token)?.ok()?;
+    stage.config(model::CONFIG)?;
+    let _agent = ModelAgent::start(&stage, &["v1"])?;
+    let client = in_hook(&stage)?;
+    let began = Moment::now(&stage, "hook")?;
+    let id = lose(&stage, client)?;
+    for luck in LUCKS {
+        began.go_on(&mut stage, luck)?;
+        wait_until("the controller waits for a client", LIMIT, || {
+            let shown = stage.json(&["rollout", "show", &id])?;
+            Ok((shown["hooks"][0]["state"] == "unknown").then_some(()))
+        })?;
+    }
+    let attach = stage.dhow(&["rollout", "attach", &id, "--hook", "failed"])?;
+    ensure!(attach.code() == Some(1), "{}", attach.text());
+    let ran = fs::read_to_string(stage.project().join("ran")).context("it ran")?;
+    ensure!(ran == "ran\n", "it ran again: {ran}");
+    Ok(())
+}
+
+/// A token is good once, so what was made of it must be there when the program says so.
+#[test]
+fn a_login_and_a_join_outlive_a_power_cut_of_their_machine() -> Result<()> {
+    let stage = Stage::with_admin()?;
+    let token = stage.host_token("h1")?;
+    let calls = stage.path("join.calls");
+    let mut join = command_after(&recorder(&calls), "dhow-agent")?;
+    join.args(["join", "--controller", stage.address(), "--token-file", "-", "--name", "h1"]);
+    join.arg("--state-dir").arg(stage.path("var/lib/h1"));
+    run_with_input(&mut join, token.as_bytes(), LIMIT)?.ok()?;
+    is_kept(&stage, &calls, "var/lib/h1/identity.json")?;
+
+    let stage = Stage::new()?;
+    let calls = stage.path("login.calls");
+    let mut login = command_after(&recorder(&calls), "dhow")?;
+    login.current_dir("/").env("DHOW_HOME", stage.path("person/config/dhow"));
+    login.args(["login", "--controller", stage.address(), "--token-file", "-"]);
+    run_with_input(&mut login, stage.token().as_bytes(), LIMIT)?.ok()?;
+    is_kept(&stage, &calls, "person/config/dhow/login.json")
+}
+
+/// The file is whole on the disk that a power cut left after these calls.
+fn is_kept(stage: &Stage, calls: &Path, file: &str) -> Result<()> {
+    let written = fs::read(stage.path(file)).context("what was written")?;
+    let record = fs::read_to_string(calls).context("a record")?;
+    let disk = replay(stage.folder(), &[&record])?;
+    for luck in LUCKS {
+        let place = stage.path(&format!("cut {luck:?}"));
+        fs::create_dir(&place).context("a folder")?;
+        disk.after_power_cut(luck, &place)?;
+        let kept = fs::read(place.join(file)).with_context(|| format!("{file} with {luck:?}"))?;
+        ensure!(kept == written, "{file} is not whole with {luck:?}");
     }
     Ok(())
 }

@@ -32,6 +32,18 @@ fn a_token_is_good_once() -> Result<()> {
 }
 
 #[test]
+fn an_agent_that_never_joined_says_how_to() -> Result<()> {
+    let stage = Stage::new()?;
+    for state in ["nowhere/h1", "app"] {
+        let mut run = command("dhow-agent")?;
+        let run = done(run.args(["run", "--state-dir"]).arg(stage.path(state)))?;
+        refused(&run, 1, &["this host has not joined: run `dhow-agent join`"]);
+    }
+    assert!(!stage.path("nowhere").exists());
+    Ok(())
+}
+
+#[test]
 fn a_token_expires() -> Result<()> {
     let stage = Stage::with_admin()?;
     let made = stage.json(&["host", "token", "h1", "--valid-for", "1s"])?;

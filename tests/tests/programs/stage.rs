@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long any one command may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Names of the controllers' certificates.
 const NAMES: &str = "localhost,127.0.0.1";
@@ -38,7 +38,7 @@ pub(crate) fn command(name: &str) -> Result<Command> {
 }
 
 /// The same with words before it, which start it.
-fn command_after(before: &[OsString], name: &str) -> Result<Command> {
+pub(crate) fn command_after(before: &[OsString], name: &str) -> Result<Command> {
     let program = program(name)?;
     let mut command = match before.split_first() {
         None => Command::new(program),
@@ -137,6 +137,16 @@ impl Stage {
     /// Replaces the project's `deploy.yml`.
     pub(crate) fn config(&self, text: &str) -> Result<()> {
         fs::write(self.project().join("config/deploy.yml"), text).context("write a config")
+    }
+
+    /// Writes a hook: a shell script that is run in the project's folder.
+    pub(crate) fn hook(&self, name: &str, script: &str) -> Result<()> {
+        let folder = self.project().join(".kamal/hooks");
+        fs::create_dir_all(&folder).context("a folder for hooks")?;
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).context("a hook")?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&path, mode).context("make it executable")
     }
 
     /// `dhow` in the project, as the person with the home of this name.

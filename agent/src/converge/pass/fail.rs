@@ -13,6 +13,7 @@ impl UnitLoop {
     /// Records a failure before anything else, so that no restart tries the generation again.
     pub(super) fn fail(&mut self, wanted: &Accepted, failure: Failure) -> Next {
         self.waiting_since = None;
+        self.goes_back = true;
         tracing::warn!(unit = %self.unit, generation = %wanted.generation(), step = %failure.step, reason = %failure.reason, "generation failed");
         match self.rooms.ledger.fail(&self.unit, wanted.generation(), &failure) {
             // Said at once: going back may take long.
@@ -100,6 +101,7 @@ impl UnitLoop {
                 self.failed_and_held(wanted, phase(), &held, observed.as_ref())
             }
             (Outcome::Agreed, observed) => {
+                self.goes_back = false;
                 self.repaired();
                 self.post(wanted, phase(), observed.as_ref());
                 Next::Idle

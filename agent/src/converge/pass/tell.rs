@@ -106,7 +106,8 @@ impl UnitLoop {
     /// Tells, where drift was told of, that it is mended.
     pub(super) fn repaired(&mut self) {
         if let Some(drift) = self.told.take() {
-            self.event(EventKind::Repaired, &format!("{}: repaired ({drift})", self.unit));
+            let text = format!("{}: repaired, `{drift}` was needed", self.unit);
+            self.event(EventKind::Repaired, &text);
         }
     }
 

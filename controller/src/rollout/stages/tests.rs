@@ -21,7 +21,7 @@ fn a_deploy_locks_and_pulls_first_and_boots_other_roles_behind_the_barrier() {
         &spec,
         &Asked::all(&spec, Operation::Deploy).hooks(),
         expect![[r#"
-            lock, pull on h1 (all of 1, pins the digest)
+            lock, pull (all of 1, pins the digest)
               h1: app shop staged+locked
             pull (all of 2)
               h2: app shop staged
@@ -64,7 +64,7 @@ fn one_host_for_each_registry_mirror_pulls_before_the_others() {
     let stages = stages(&spec, &asked.plan());
     let text: Vec<String> = stages.iter().take(3).map(ToString::to_string).collect();
     expect![[r#"
-        lock, pull on h1 (all of 1, pins the digest)
+        lock, pull (all of 1, pins the digest)
           h1: app shop staged+locked
         pull once for each mirror (all of 2)
           h2: app shop staged
@@ -87,7 +87,7 @@ fn groups_share_one_barrier_and_pause_after_each() {
         &spec,
         &asked,
         expect![[r#"
-            lock, pull on h1 (all of 1, pins the digest)
+            lock, pull (all of 1, pins the digest)
               h1: app shop staged+locked
             pull (all of 2)
               h2: app shop staged
@@ -151,7 +151,7 @@ fn setup_holds_the_lock_from_the_pull_to_the_last_hook() {
         &spec,
         &Asked::all(&spec, Operation::Setup).hooks(),
         expect![[r#"
-            lock, pull on h1 (all of 1, pins the digest)
+            lock, pull (all of 1, pins the digest)
               h1: app shop staged+locked
             pre-deploy hook (KAMAL_HOSTS=h1 KAMAL_LOCK=true)
             proxy, stale containers (all of 2)
@@ -180,7 +180,7 @@ fn without_the_primary_role_the_first_one_takes_its_place() {
         &spec,
         &asked,
         expect![[r#"
-            lock, pull on h2 (all of 1, pins the digest)
+            lock, pull (all of 1, pins the digest)
               h2: app shop staged+locked
             pull (all of 1)
               h3: app shop staged
@@ -286,6 +286,11 @@ proptest! {
                 Work::Hook(_) | Work::FindContainers | Work::Pause(_) | Work::Commit { .. } => {}
             }
         }
+        // Hosts are told beside the name.
+        let names: BTreeSet<&str> = stages.iter().map(|s| s.name.as_str()).collect();
+        prop_assert_eq!(names.len(), stages.len(), "{:?}", names);
+        let named = |host: &HostFact| names.iter().any(|n| n.split(' ').any(|word| word == host.name.as_str()));
+        prop_assert!(!asked.hosts.iter().any(named), "{names:?}");
         prop_assert!(groups.values().all(|n| *n == 1));
         prop_assert!(booted.values().all(|n| *n == 1));
         let present: Vec<&HostFact> = asked.hosts.iter().filter(|h| !h.away).collect();

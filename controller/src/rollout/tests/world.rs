@@ -1,7 +1,7 @@
-//! A controller's rooms around a fleet, a store that can die under it, and clients that run hooks.
+//! A controller's rooms around a fleet, on a store that can die under it, and clients that run hooks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dhow_proto::breakpoint::Breakpoints;
@@ -14,9 +14,9 @@ use dhow_proto::wire::deploy_response::Message;
 use dhow_proto::wire::rollout_event::Kind;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
 
 use super::fleet::Fleet;
+use super::mortal::Mortal;
 use crate::blob::Blobs;
 use crate::claim;
 use crate::clock::Clock;
@@ -26,10 +26,7 @@ use crate::rollout::sample::{app, host, role, spec};
 use crate::rollout::seams::Watched as _;
 use crate::rollout::{Attachment, ClientReport, Rollouts, Rooms, Settings};
 use crate::store::memory::Memory;
-use crate::store::{
-    Entry, Key, Lease, LeaseId, Op, Page, Range, Revision, Store, StoreFuture, Txn, TxnOutcome,
-    Watch,
-};
+use crate::store::{Entry, Key, Store};
 use crate::supervise::Supervisor;
 
 /// Wall and monotonic time as tokio's paused one.
@@ -44,108 +41,6 @@ impl Clock for Paused {
 
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
-    }
-}
-
-/// A store whose user can be made to die right after a write: it never hears of it, nor of anything after.
-pub(super) struct Mortal {
-    inner: Arc<Memory>,
-    writes: AtomicUsize,
-    last: AtomicUsize,
-    is_dead: AtomicBool,
-    died: Notify,
-}
-
-impl Mortal {
-    pub(super) fn die_after(&self, write: Option<usize>) {
-        self.writes.store(0, Ordering::SeqCst);
-        self.last.store(write.unwrap_or(usize::MAX), Ordering::SeqCst);
-    }
-
-    pub(super) fn writes(&self) -> usize {
-        self.writes.load(Ordering::SeqCst)
-    }
-
-    /// Its user dies now.
-    pub(super) fn die(&self) {
-        self.is_dead.store(true, Ordering::SeqCst);
-        self.died.notify_waiters();
-    }
-
-    pub(super) fn revive(&self) {
-        self.last.store(usize::MAX, Ordering::SeqCst);
-        self.is_dead.store(false, Ordering::SeqCst);
-    }
-
-    pub(super) async fn dead(&self) {
-        let died = self.died.notified();
-        if !self.is_dead.load(Ordering::SeqCst) {
-            died.await;
-        }
-    }
-
-    async fn alive(&self) {
-        if self.is_dead.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Store for Mortal {
-    fn get(&self, key: Key) -> StoreFuture<'_, Option<Entry>> {
-        Box::pin(async move {
-            self.alive().await;
-            self.inner.get(key).await
-        })
-    }
-
-    fn range(&self, range: Range) -> StoreFuture<'_, Page> {
-        Box::pin(async move {
-            self.alive().await;
-            self.inner.range(range).await
-        })
-    }
-
-    fn txn(&self, txn: Txn) -> StoreFuture<'_, TxnOutcome> {
-        Box::pin(async move {
-            self.alive().await;
-            let writes = txn.then_ops.iter().any(|op| !matches!(op, Op::Get { .. }));
-            let outcome = self.inner.txn(txn).await;
-            if writes
-                && self.writes.fetch_add(1, Ordering::SeqCst) + 1
-                    >= self.last.load(Ordering::SeqCst)
-            {
-                self.die();
-            }
-            self.alive().await;
-            outcome
-        })
-    }
-
-    fn watch(&self, prefix: Key, from: Revision) -> StoreFuture<'_, Watch> {
-        self.inner.watch(prefix, from)
-    }
-
-    fn grant(&self, ttl: Duration) -> StoreFuture<'_, Lease> {
-        self.inner.grant(ttl)
-    }
-
-    fn keep_alive(&self, id: LeaseId) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            self.alive().await;
-            self.inner.keep_alive(id).await
-        })
-    }
-
-    fn revoke(&self, id: LeaseId) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            self.alive().await;
-            self.inner.revoke(id).await
-        })
-    }
-
-    fn compact(&self, oldest: Revision) -> StoreFuture<'_, ()> {
-        self.inner.compact(oldest)
     }
 }
 
@@ -170,13 +65,7 @@ impl World {
     pub(super) async fn new(hosts: &[&str]) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(Paused { start: tokio::time::Instant::now() });
         let inner = Arc::new(Memory::new(Arc::clone(&clock)));
-        let store = Arc::new(Mortal {
-            inner: Arc::clone(&inner),
-            writes: AtomicUsize::new(0),
-            last: AtomicUsize::new(usize::MAX),
-            is_dead: AtomicBool::new(false),
-            died: Notify::new(),
-        });
+        let store = Arc::new(Mortal::new(Arc::clone(&inner)));
         let fleet = Fleet::new(Arc::clone(&inner), Arc::clone(&clock));
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();

@@ -6,7 +6,8 @@ use dhow_proto::breakpoint::{Asked, Breakpoints, Wait};
 use tokio::sync::watch;
 
 use super::super::fleet::Fleet;
-use super::super::world::{Mortal, World};
+use super::super::mortal::Mortal;
+use super::super::world::World;
 
 /// Whether a person comes back after their client died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
