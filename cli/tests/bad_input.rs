@@ -89,6 +89,20 @@ fn a_flood_of_keys_is_no_burden() {
 }
 
 #[test]
+fn a_huge_value_is_not_repeated() {
+    let huge = "x".repeat(1 << 20);
+    for (line, words) in [
+        (format!("hooks_output: {huge}"), "Invalid hooks_output 'xxx"),
+        (format!("primary_role: {huge}"), "The primary_role xxx"),
+        (format!("labels: *{huge}"), "unknown alias: xxx"),
+        (format!("ssh: {{log_level: {huge}}}"), "invalid log level: xxx"),
+        (format!("labels: {{a: <%= {huge} %>}}"), "is Ruby that dhow does not evaluate"),
+    ] {
+        refused(format!("{GOOD}{line}\n").as_bytes(), words);
+    }
+}
+
+#[test]
 fn what_is_no_text_is_refused() {
     refused(b"service: \xff\n", "is not UTF-8 text: byte 9");
     refused(b"service: a\0b\n", "is not text: byte 10 is zero");
@@ -133,10 +147,14 @@ fn what_is_no_file_is_named() {
 fn run_without_permission(folder: &Path, file: &str, words: &[&str]) -> Output {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: &Path, mode: u32| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+            .expect("files can be made and programs started");
     };
     let (file, program) = (folder.join(file), folder.join("dhow"));
-    std::fs::copy(env!("CARGO_BIN_EXE_dhow"), &program).unwrap();
+    // Not by this process: what another test starts meanwhile would have the copy open for writing, and then it cannot
+    // be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_dhow")).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()), "the program can be copied");
     mode(folder, 0o755);
     mode(&program, 0o755);
     mode(&file, 0o000);
@@ -144,7 +162,11 @@ fn run_without_permission(folder: &Path, file: &str, words: &[&str]) -> Output {
     if std::fs::File::open(&file).is_ok() {
         command.uid(65_534).gid(65_534);
     }
-    command.args(words).current_dir(folder).output().unwrap()
+    command
+        .args(words)
+        .current_dir(folder)
+        .output()
+        .expect("files can be made and programs started")
 }
 
 #[test]
