@@ -208,6 +208,20 @@ fn options_of_the_proxys_container_are_all_carried() {
     assert_eq!(proxy.options.endpoint["Aliases"], serde_json::json!(["px"]));
 }
 
+/// Kamal's 10 MB are for containers of which nothing is said, neither driver nor options.
+#[test]
+fn the_cap_of_logs_gives_way_to_a_driver_and_to_options() {
+    let log = |logging: &str| {
+        let spec = compile(&format!("{SHOP}logging: {logging}\n")).unwrap().spec;
+        let log = spec.roles[0].templates[0].template.container.log.clone();
+        (log.driver, log.options.into_iter().collect::<Vec<_>>())
+    };
+    let options = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    assert_eq!(log("{}"), (String::new(), options("max-size", "10m")));
+    assert_eq!(log("{driver: local}"), ("local".to_owned(), Vec::new()));
+    assert_eq!(log("{options: {tag: x}}"), (String::new(), options("tag", "x")));
+}
+
 /// The app's image and each accessory's come from their own registries; hosts log in where there is somebody
 /// to log in as, which a registry on the deployer's machine never asks for.
 #[test]
