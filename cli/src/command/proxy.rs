@@ -13,8 +13,8 @@ use dhow_proto::model::kamal::{PROXY_REPOSITORY, PROXY_VERSION};
 use serde_json::{Map, Value, json};
 
 use super::{Globals, Outcome};
-use crate::config::load::section;
-use crate::config::model::{Config, ProxyRun};
+use crate::config::model::{Config, ProxyRun, build};
+use crate::config::yaml::{Node, SourceMap, read};
 use crate::output::progress::print_line;
 use crate::project::Project;
 use crate::selection::{Selection, select};
@@ -146,7 +146,7 @@ pub fn run(globals: &Globals, command: &Proxy) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let wanted = wanted(args);
-    let target = effective(&section(&wanted.to_string()));
+    let target = effective(&section(&wanted));
     if !present.is_empty() && present.values().all(|run| effective(run) == target) {
         if !globals.quiet {
             print_line(&format!("`proxy.run` in {file} says so already"));
@@ -204,6 +204,14 @@ fn wanted(args: &BootConfigArgs) -> Value {
         run.insert("publish".to_owned(), json!(true));
     }
     Value::Object(run)
+}
+
+/// What a `proxy.run` section comes to.
+fn section(run: &Value) -> ProxyRun {
+    let root = read(&format!("run: {run}"), 0, &SourceMap::default()).ok();
+    let root = root.and_then(|(root, _)| root);
+    let run = root.as_ref().and_then(Node::as_map).and_then(|map| build::proxy(map).run);
+    run.expect("a section that was made here can be read")
 }
 
 /// `a=b` is `--a b`, `a` alone a flag; what is given again is a list.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Code, Diagnostic, Diagnostics, ErrorClass};
 use super::merge::deep_merge;
-use super::model::{Config, ProxyRun, build};
+use super::model::{Config, build};
 use super::outside::Outside;
 use super::source::Sources;
 use super::template;
@@ -98,14 +98,6 @@ pub fn is_transitional(options: &LoadOptions, outside: &dyn Outside) -> bool {
     let Ok(tree) = read_tree(options, outside) else { return false };
     let enabled = tree.root.get("proxy").and_then(Node::as_map).and_then(|map| map.get("enabled"));
     enabled.is_some_and(|node| matches!(node.value, Value::Bool(true)))
-}
-
-/// What a `proxy.run` section of this text comes to; the text is known to be one.
-pub(crate) fn section(run: &str) -> ProxyRun {
-    let root = yaml::read(&format!("run: {run}"), 0, &yaml::SourceMap::default());
-    let root = root.ok().and_then(|(root, _)| root);
-    let run = root.as_ref().and_then(Node::as_map).and_then(|map| build::proxy(map).run);
-    run.expect("the text is a map")
 }
 
 /// All files as one tree.

@@ -15,7 +15,7 @@ fn parsed(options: &str) -> BootConfigArgs {
 fn check(options: &str, run: Value, flags: &str) {
     let wanted = wanted(&parsed(options));
     assert_eq!(wanted, run, "{options}");
-    assert_eq!(line(&effective(&section(&wanted.to_string()))), flags, "{options}");
+    assert_eq!(line(&effective(&section(&wanted))), flags, "{options}");
 }
 
 /// S21: every option of the command is said by a key of `proxy.run`.
