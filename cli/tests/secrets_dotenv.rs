@@ -196,6 +196,7 @@ fn errors_of_commands_hold_no_value() {
         "S=t0p\\'secret\nX=$(kamal secrets extract $S)",
         "S=t0psecret\nX=$(kamal secrets print $S)",
         "S=t0psecret\nX=$(no-such-program $S)",
+        "S=t0psecret\nX=$($UNSET )",
     ] {
         let (_directory, secrets) = project(&[(".kamal/secrets", text.as_bytes())]);
         let said = get(&secrets, "X").unwrap_err();
