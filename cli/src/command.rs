@@ -8,6 +8,7 @@ pub mod host;
 pub mod init;
 pub mod line;
 pub mod login;
+pub mod proxy;
 pub mod rollout;
 pub mod secrets;
 pub mod status;
@@ -126,6 +127,9 @@ pub enum Command {
     /// Ask about the app
     #[command(subcommand)]
     App(app::App),
+    /// The proxy of the hosts
+    #[command(subcommand)]
+    Proxy(proxy::Proxy),
     /// What every host says of the app
     Status(status::Args),
     /// Rollouts of the app
@@ -162,6 +166,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Redeploy(args) => deploy::run(globals, deploy::Kind::Redeploy, &args).await,
         Command::Rollback(args) => deploy::rollback(globals, &args).await,
         Command::App(app) => app::run(globals, app).await,
+        Command::Proxy(command) => proxy::run(globals, &command),
         Command::Status(args) => status::run(globals, &args).await,
         Command::Rollout(rollout) => rollout::run(globals, rollout).await,
         Command::Config(args) => config::run(globals, &args),

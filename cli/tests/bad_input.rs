@@ -89,6 +89,20 @@ fn a_flood_of_keys_is_no_burden() {
 }
 
 #[test]
+fn a_huge_value_is_not_repeated() {
+    let huge = "x".repeat(1 << 20);
+    for (line, words) in [
+        (format!("hooks_output: {huge}"), "Invalid hooks_output 'xxx"),
+        (format!("primary_role: {huge}"), "The primary_role xxx"),
+        (format!("labels: *{huge}"), "unknown alias: xxx"),
+        (format!("ssh: {{log_level: {huge}}}"), "invalid log level: xxx"),
+        (format!("labels: {{a: <%= {huge} %>}}"), "is Ruby that dhow does not evaluate"),
+    ] {
+        refused(format!("{GOOD}{line}\n").as_bytes(), words);
+    }
+}
+
+#[test]
 fn what_is_no_text_is_refused() {
     refused(b"service: \xff\n", "is not UTF-8 text: byte 9");
     refused(b"service: a\0b\n", "is not text: byte 10 is zero");
@@ -128,30 +142,58 @@ fn what_is_no_file_is_named() {
     assert!(output.contains("Configuration file not found in"), "{output}");
 }
 
-/// As another user where the test is root, who may read everything.
-#[test]
-fn a_file_that_may_not_be_read_is_named() {
+/// Runs `dhow LINE` in a folder with a file that may not be read; as another user where the test is root, who may
+/// read everything.
+fn run_without_permission(folder: &Path, file: &str, words: &[&str]) -> Output {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().unwrap();
     let mode = |path: &Path, mode: u32| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+            .expect("files can be made and programs started");
     };
-    let (config, program) = (folder.path().join("deploy.yml"), folder.path().join("dhow"));
-    std::fs::write(&config, GOOD).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_dhow"), &program).unwrap();
-    mode(folder.path(), 0o755);
+    let (file, program) = (folder.join(file), folder.join("dhow"));
+    // Not by this process: what another test starts meanwhile would have the copy open for writing, and then it cannot
+    // be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_dhow")).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()), "the program can be copied");
+    mode(folder, 0o755);
     mode(&program, 0o755);
-    mode(&config, 0o000);
+    mode(&file, 0o000);
     let mut command = Command::new(&program);
-    if std::fs::File::open(&config).is_ok() {
+    if std::fs::File::open(&file).is_ok() {
         command.uid(65_534).gid(65_534);
     }
-    let output =
-        command.args(["config", "check", "-c", "deploy.yml"]).current_dir(folder.path()).output();
-    let output = output.unwrap();
+    command
+        .args(words)
+        .current_dir(folder)
+        .output()
+        .expect("files can be made and programs started")
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("deploy.yml"), GOOD).unwrap();
+    let words = ["config", "check", "-c", "deploy.yml"];
+    let output = run_without_permission(folder.path(), "deploy.yml", &words);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.code() == Some(1) && said.contains("deploy.yml may not be read"),
+        "{said}"
+    );
+}
+
+#[test]
+fn secrets_that_may_not_be_read_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(".kamal")).unwrap();
+    std::fs::write(folder.path().join("deploy.yml"), GOOD).unwrap();
+    std::fs::write(folder.path().join(".kamal/secrets"), "P=word\n").unwrap();
+    let words = ["secrets", "print", "-c", "deploy.yml"];
+    let output = run_without_permission(folder.path(), ".kamal/secrets", &words);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(1)
+            && said.contains(".kamal/secrets: cannot be read: Permission denied"),
         "{said}"
     );
 }

@@ -77,3 +77,32 @@ fn a_right_config_ends_with_0() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("deploy.yml:2:13"), "{output:?}");
 }
+
+/// `dhow config --json`: the spec, with each registry's place in it and nobody's secrets.
+#[test]
+fn the_spec_is_printed_without_secrets() {
+    let config = "service: shop\nimage: acme/shop\nservers: {web: [192.0.2.1]}\n\
+        registry: {server: 'localhost:5555', username: u, password: hunter2}\n\
+        builder: {arch: amd64, args: {TOKEN: hunter3}, secrets: [BUILD]}\n\
+        env: {clear: {A: b}, secret: [WORD]}\nssh: {key_data: [KEY]}\n\
+        proxy: {host: a.example.com, ssl: {certificate_pem: CERT, private_key_pem: KEY}}\n\
+        accessories: {db: {image: acme/db, host: 192.0.2.1, registry: {server: r.example.com, username: u, password: hunter4}}}\n";
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("a file can be written");
+    };
+    std::fs::create_dir(folder.path().join(".kamal")).expect("a folder can be made");
+    write("deploy.yml", config);
+    let names = ["BUILD", "WORD", "KEY", "CERT"];
+    write(".kamal/secrets", &names.map(|name| format!("{name}=hunter5")).join("\n"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dhow"));
+    command.args(["config", "-c", "deploy.yml", "--json", "--version", "v1"]);
+    let output = command.env_remove("DHOW_ERB").current_dir(folder.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success() && !text.contains("hunter"), "{output:?}");
+    let spec: serde_json::Value = serde_json::from_str(&text).expect("JSON alone");
+    assert_eq!(spec["image"]["repository"], "localhost:5555/acme/shop", "{spec:#}");
+    assert_eq!(spec["registry"]["server"], "localhost:5555");
+    assert_eq!(spec["accessories"][0]["registry"]["server"], "r.example.com");
+    assert!(text.contains("WORD"), "secrets are named: {spec:#}");
+}

@@ -82,3 +82,48 @@ fn the_file_of_kamal_init_is_read_as_kamal_reads_it() {
     assert_eq!(theirs.0, Some(0));
     assert_eq!(run(&dhow, &words), theirs);
 }
+
+/// What `dhow init` writes means what `kamal init` writes: both programs read either as the same, there is no secret,
+/// and the same hooks have samples.
+#[test]
+fn the_files_of_dhow_init_mean_what_those_of_kamal_init_mean() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = folder.path().join("kamal");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dhow"), &named).unwrap();
+    let programs = [kamal::program(), named];
+    let projects = ["of-kamal", "of-dhow"].map(|name| folder.path().join(name));
+    let run = |program: &Path, project: &Path, words: &[&str]| {
+        let mut command = Command::new(program);
+        kamal::VARIABLES.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        let output = command.args(words).current_dir(project).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{words:?} in {}: {output:?}", project.display());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut said = Vec::new();
+    for (program, project) in programs.iter().zip(&projects) {
+        std::fs::create_dir(project).unwrap();
+        said.push(run(program, project, &["init"]));
+    }
+    assert_eq!(said[0], said[1]);
+    for (words, programs) in [
+        (&["config", "--version=V"][..], &programs[..]),
+        (&["secrets", "print"], &programs),
+        // What Kamal's `config` does not print: proxy, env, boot and all else.
+        (&["config", "--json", "--version=V"], &programs[1..]),
+    ] {
+        let answers: Vec<String> = programs
+            .iter()
+            .flat_map(|program| projects.iter().map(|project| run(program, project, words)))
+            .collect();
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{words:?}: {answers:#?}");
+    }
+    let files = |project: &Path| {
+        let hooks = std::fs::read_dir(project.join(".kamal/hooks")).unwrap();
+        let mut names: Vec<_> = hooks.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files(&projects[0]), files(&projects[1]));
+}

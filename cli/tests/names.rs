@@ -170,6 +170,42 @@ fn what_follows_an_alias_overrides_it() {
     assert!(said.out.contains("No --roles match for workers"), "{said:?}");
 }
 
+/// S21: the deprecated command is answered with the section that has its place, by both names; where the
+/// config has that section, a hook that calls it goes on.
+#[test]
+fn proxy_boot_config_names_its_replacement() {
+    let project = Project::new();
+    let moved = format!("{CONFIG}proxy: {{run: {{http_port: 8080, options: {{label: a=b}}}}}}\n");
+    std::fs::write(project.path().join("config/moved.yml"), moved).unwrap();
+    let set = "proxy boot_config set --http-port 8080 --docker-options label=a=b";
+    for name in ["dhow", "kamal"] {
+        let run = project.run(name, set);
+        assert_eq!(run.status, Some(1), "{run:?}");
+        let (out, err) = (run.out.replace("\u{1b}[31m", ""), run.err.as_str());
+        let error = if name == "kamal" { out.as_str() } else { err };
+        let section = r#"Write `proxy: {run: {"http_port":8080,"options":{"label":"a=b"}}}`"#;
+        assert!(error.contains(section) && error.contains("config/deploy.yml"), "{run:?}");
+        assert!(err.contains("The proxy boot_config command is deprecated"), "{run:?}");
+        for line in ["proxy boot_config get", "proxy boot-config reset", "prox boot_config clear"] {
+            assert_eq!(project.run(name, line).status, Some(1), "{line}");
+        }
+        assert_eq!(project.run(name, "proxy boot_config put").status, Some(64));
+        assert_eq!(project.run(name, "proxy boot_config").status, Some(64));
+        // The config says it already.
+        let there = |line: &str| project.run(name, &format!("{line} -c config/moved.yml"));
+        assert_eq!(there(set).status, Some(0), "{:?}", there(set));
+        assert_eq!(there(&format!("{set} --https-port 443")).status, Some(0));
+        assert_eq!(there("proxy boot_config set --http-port 8080").status, Some(1));
+        assert_eq!(there("proxy boot_config reset").status, Some(1));
+        let got = there("proxy boot_config get");
+        assert_eq!(
+            got.out,
+            "Host 192.0.2.1: --publish 8080:80 --publish 443:443 --log-opt max-size=10m --label a=b \
+             basecamp/kamal-proxy:v0.9.2 kamal-proxy run\n"
+        );
+    }
+}
+
 /// Where Kamal exits with 0 though nothing was done, dhow exits with 1, by either name.
 #[test]
 fn nothing_done_is_a_failure() {

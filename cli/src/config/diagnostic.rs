@@ -239,7 +239,7 @@ impl Diagnostics {
 
     fn render_one(&self, diagnostic: &Diagnostic, word: &str, paint: &Paint, out: &mut String) {
         let message = printable(&diagnostic.message);
-        let _ = writeln!(out, "{}: {message}", paint.accent(word));
+        let _ = writeln!(out, "{}: {}", paint.accent(word), bounded(&message));
         if let Some(place) = diagnostic.span.and_then(|span| self.sources.place(span)) {
             let number = place.line.to_string();
             let gutter = " ".repeat(number.len());
@@ -253,7 +253,7 @@ impl Diagnostics {
             let _ = writeln!(out, "{gutter} | {}{caret}", " ".repeat(column - 1));
         }
         if let Some(hint) = &diagnostic.hint {
-            let _ = writeln!(out, "  = hint: {}", printable(hint));
+            let _ = writeln!(out, "  = hint: {}", bounded(&printable(hint)));
         }
     }
 
@@ -291,6 +291,20 @@ impl Diagnostics {
 
 /// An excerpt longer than this is cut around the column.
 const EXCERPT_WIDTH: usize = 120;
+
+/// A text longer than this, in characters, is cut: it repeats a value that no message needs whole.
+const MESSAGE_WIDTH: usize = 1000;
+
+/// The beginning and the end of a text.
+fn bounded(text: &str) -> String {
+    let length = text.chars().count();
+    if length <= MESSAGE_WIDTH {
+        return text.to_owned();
+    }
+    let (begin, end) = (MESSAGE_WIDTH / 2, length - MESSAGE_WIDTH / 4);
+    let begin: String = text.chars().take(begin).collect();
+    format!("{begin} … {}", text.chars().skip(end).collect::<String>())
+}
 
 /// A line for a terminal: cut around `column` (from 1), tabs and control characters made visible.
 fn shorten(line: &str, column: usize) -> (String, usize) {

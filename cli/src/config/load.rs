@@ -289,6 +289,15 @@ builder: {arch: amd64}
         assert_eq!(config.repository(), "acme/shop");
     }
 
+    /// A registry's password may stand in the file, made by a template.
+    #[test]
+    fn a_password_does_not_show_where_the_registry_is_printed_for_debugging() {
+        let text = BASE.replace("[PW]", "hunter2").replace("username: u", "username: hunter3");
+        let config = load_text(&text).unwrap().config;
+        let shown = format!("{:?}", config.registry);
+        assert!(!shown.contains("hunter") && shown.contains("REDACTED"), "{shown}");
+    }
+
     #[test]
     fn a_destination_is_merged_over_its_base() {
         let outside = FakeOutside::default()

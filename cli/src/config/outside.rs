@@ -56,6 +56,26 @@ pub trait Outside {
 /// How long a command of a template may run.
 pub const COMMAND_SECONDS: u64 = 60;
 
+/// What Docker calls the architecture of this machine, in the words of image platforms; `None` where there is
+/// no Docker to ask.
+pub(crate) fn docker_arch(outside: &dyn Outside) -> Option<String> {
+    let output = outside.shell(&format!("{DOCKER_ARCH} 2>/dev/null"), &[]).ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(platform(text.trim()).to_owned()).filter(|arch| !arch.is_empty())
+}
+
+/// How Docker is asked for the architecture of this machine.
+pub(crate) const DOCKER_ARCH: &str = "docker info --format '{{.Architecture}}'";
+
+/// An architecture as the kernel names it, in the words of image platforms.
+pub(crate) fn platform(arch: &str) -> &str {
+    match arch {
+        "aarch64" => "arm64",
+        "x86_64" => "amd64",
+        other => other,
+    }
+}
+
 pub use system::SystemOutside;
 
 mod system {

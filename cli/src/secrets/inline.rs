@@ -69,6 +69,8 @@ enum InlineError {
     Print(String),
     #[error("`{0}`: there is no such program")]
     NoProgram(String),
+    #[error("`{0}`: its variables are empty, so there is nothing to run")]
+    Nothing(String),
 }
 
 impl<'a> FileWorld<'a> {
@@ -104,12 +106,15 @@ impl World for FileWorld<'_> {
     }
 
     /// The exit code does not matter, as in Kamal: only what was printed counts. But a plain command
-    /// whose program is missing is an error; Kamal then forgets the whole file without a word.
+    /// whose program is missing is an error, and so is none at all; Kamal then forgets the whole file without a word.
     fn command(&mut self, command: &Command<'_>) -> Result<Zeroizing<String>, WorldError> {
         if is_ours(command.expanded) {
             return self.secrets(command);
         }
         let invocation = Invocation::shell(command.written.trim(), command.expanded);
+        if command.expanded.trim().is_empty() {
+            return Err(InlineError::Nothing(invocation.shown).into());
+        }
         let output = self.options.runner.run(&invocation)?;
         if output.code == Some(NOT_FOUND) && !command.expanded.contains(SHELL_CHARACTERS) {
             return Err(InlineError::NoProgram(invocation.shown).into());

@@ -207,3 +207,46 @@ fn options_of_the_proxys_container_are_all_carried() {
     assert_eq!(proxy.options.host_config["Memory"], serde_json::json!(1 << 30));
     assert_eq!(proxy.options.endpoint["Aliases"], serde_json::json!(["px"]));
 }
+
+/// Kamal's 10 MB are for containers of which nothing is said, neither driver nor options.
+#[test]
+fn the_cap_of_logs_gives_way_to_a_driver_and_to_options() {
+    let log = |logging: &str| {
+        let spec = compile(&format!("{SHOP}logging: {logging}\n")).unwrap().spec;
+        let log = spec.roles[0].templates[0].template.container.log.clone();
+        (log.driver, log.options.into_iter().collect::<Vec<_>>())
+    };
+    let options = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    assert_eq!(log("{}"), (String::new(), options("max-size", "10m")));
+    assert_eq!(log("{driver: local}"), ("local".to_owned(), Vec::new()));
+    assert_eq!(log("{options: {tag: x}}"), (String::new(), options("tag", "x")));
+}
+
+/// The app's image and each accessory's come from their own registries; hosts log in where there is somebody
+/// to log in as, which a registry on the deployer's machine never asks for.
+#[test]
+fn each_image_has_its_own_registry() {
+    let text = "service: shop\nservers: [h]\nregistry: {server: 'localhost:5555'}\nbuilder: {arch: amd64}\n\
+        accessories:\n  \
+          own: {image: 'acme/db:2', host: h, registry: {server: 'r.example.com:5000', username: [U], password: [P]}}\n  \
+          hub: {image: acme/queue, host: h, registry: {username: u, password: hunter2}}\n  \
+          near: {image: tool, host: h, registry: {server: 'localhost:5556'}}\n  \
+          shared: {image: 'mysql:8', host: h}\n";
+    let spec = compile(text).unwrap().spec;
+    assert_eq!(spec.image.to_string(), "localhost:5555/shop:v1");
+    assert_eq!((spec.registry.server.as_str(), spec.registry.login), ("localhost:5555", false));
+    let of = |name: &str| {
+        let found = spec.accessories.iter().find(|accessory| accessory.name.as_str() == name);
+        let accessory = found.unwrap_or_else(|| panic!("no accessory {name}"));
+        let image = accessory.template.container.image.to_string();
+        (image, accessory.registry.as_ref().map(|own| (own.server.clone(), own.login)))
+    };
+    let own = Some(("r.example.com:5000".to_owned(), true));
+    assert_eq!(of("own"), ("r.example.com:5000/acme/db:2".to_owned(), own));
+    assert_eq!(of("hub"), ("acme/queue:latest".to_owned(), Some((String::new(), true))));
+    let near = Some(("localhost:5556".to_owned(), false));
+    assert_eq!(of("near"), ("localhost:5556/tool:latest".to_owned(), near));
+    assert_eq!(of("shared"), ("mysql:8".to_owned(), None));
+    let printed = serde_json::to_string(&spec).unwrap();
+    assert!(!printed.contains("hunter2"), "{printed}");
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::super::outside::{COMMAND_SECONDS, Outside};
+use super::super::outside::{COMMAND_SECONDS, DOCKER_ARCH, Outside, platform};
 use super::instead::instead;
 use super::syntax::{Expr, Kind, Part, Problem, Statement};
 use super::value::{Value, item, method_call};
@@ -264,12 +264,8 @@ impl<'a> Evaluator<'a> {
                 Ok(Value::Bool(self.env_var(&name).is_some()))
             }
             ("Kamal::Utils", "docker_arch", []) => {
-                let output = self.command("docker info --format '{{.Architecture}}'", expr)?;
-                Ok(Value::Text(match output.trim() {
-                    "aarch64" => "arm64".into(),
-                    "x86_64" => "amd64".into(),
-                    other => other.to_owned(),
-                }))
+                let output = self.command(DOCKER_ARCH, expr)?;
+                Ok(Value::Text(platform(output.trim()).to_owned()))
             }
             _ => Err(Problem::ruby(expr, &format!("{constant}.{method}"))),
         }

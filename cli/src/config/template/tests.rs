@@ -56,6 +56,18 @@ fn values_come_from_environment_strings_and_commands() {
     }
 }
 
+/// Without a destination the variable is nobody's, whatever surrounds the program.
+#[test]
+fn the_destination_is_that_of_the_command_line() {
+    let around = outside().with_var("KAMAL_DESTINATION", "around");
+    let rendered = |env: &[(String, String)]| {
+        let text = "<%= ENV['KAMAL_DESTINATION'] || 'none' %>";
+        render(text, 0, env, &around).unwrap().text
+    };
+    assert_eq!(rendered(&[]), "none");
+    assert_eq!(rendered(&[("KAMAL_DESTINATION".into(), "staging".into())]), "staging");
+}
+
 #[test]
 fn branches_write_one_part() {
     let template =

@@ -7,7 +7,7 @@ use dhow_proto::model::kamal::COMPATIBLE_VERSION;
 use super::super::diagnostic::{Code, Diagnostic, ErrorClass};
 use super::super::merge::merged;
 use super::super::model::{Config, Role, Tls};
-use super::super::outside::Outside;
+use super::super::outside::{Outside, docker_arch};
 use super::super::yaml::{Map, Node, Span};
 use super::{Checker, argument};
 
@@ -20,7 +20,7 @@ pub(crate) fn cross_check(checker: &mut Checker, config: &Config, outside: &dyn 
     check.limits(checker);
     check.hooks(checker, outside);
     check.tls(checker);
-    check.local_registry(checker);
+    check.local_registry(checker, outside);
     check.proxy_runs(checker);
     check.hooks_output(checker);
     check.ssh(checker);
@@ -260,10 +260,15 @@ impl Cross<'_> {
         checker.rooted(&["proxy"], |this| this.proxy_rules(&merged));
     }
 
-    fn local_registry(&self, checker: &mut Checker) {
+    fn local_registry(&self, checker: &mut Checker, outside: &dyn Outside) {
         let builder = &self.config.builder;
         let Some(remote) = &builder.remote else { return };
         if !self.config.registry.is_local() || remote.starts_with("ssh://") {
+            return;
+        }
+        // The remote builder is for what this machine does not build itself.
+        let own = builder.local.then(|| docker_arch(outside)).flatten();
+        if builder.arches.iter().all(|arch| Some(arch) == own.as_ref()) {
             return;
         }
         let message =
@@ -450,8 +455,36 @@ fn compare_versions(a: &[Part], b: &[Part]) -> std::cmp::Ordering {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::load::{LoadOptions, load};
+    use super::super::super::outside::fake::FakeOutside;
     use super::*;
     use std::cmp::Ordering;
+
+    /// Only what this machine does not build itself goes to the remote builder.
+    #[test]
+    fn a_local_registry_needs_ssh_to_the_builder_that_is_used() {
+        let refused = |builder: &str, arch: Option<&str>| {
+            let text = format!(
+                "service: shop\nservers: [h]\nregistry: {{server: 'localhost:5000'}}\nbuilder: {builder}\n"
+            );
+            let mut outside = FakeOutside::default().file("config/deploy.yml", &text);
+            if let Some(arch) = arch {
+                let command = "docker info --format '{{.Architecture}}' 2>/dev/null";
+                outside = outside.with_command(command, &format!("{arch}\n"));
+            }
+            let problems = load(&LoadOptions::default(), &outside).err();
+            problems.is_some_and(|problems| problems.to_string().contains("requires an SSH URL"))
+        };
+        let tcp = "{arch: amd64, remote: 'tcp://b'}";
+        assert!(!refused(tcp, Some("x86_64")));
+        assert!(refused(tcp, Some("aarch64")));
+        assert!(refused(tcp, None), "without Docker nothing is built here");
+        assert!(!refused("{arch: arm64, remote: 'tcp://b'}", Some("aarch64")));
+        assert!(refused("{arch: [amd64, arm64], remote: 'tcp://b'}", Some("x86_64")));
+        assert!(refused("{arch: amd64, local: false, remote: 'tcp://b'}", Some("x86_64")));
+        assert!(!refused("{arch: amd64, local: false, remote: 'ssh://b'}", None));
+        assert!(!refused("{arch: amd64}", None));
+    }
 
     #[test]
     fn versions_compare_as_rubygems_compares_them() {

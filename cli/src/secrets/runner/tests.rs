@@ -42,6 +42,15 @@ fn a_command_that_closes_its_output_and_hangs_is_ended_too() {
     assert!(matches!(run(&hanging), Err(RunError::TimedOut { .. })));
 }
 
+/// As documented: a vault's program and a command of a file have a minute.
+#[test]
+fn a_command_has_a_minute() {
+    for invocation in [Invocation::shell("w", "true"), Invocation::new("true", [""; 0])] {
+        let error = RunError::TimedOut { shown: "w".into(), deadline: invocation.deadline };
+        assert_eq!(error.to_string(), "`w` did not end within 60 s");
+    }
+}
+
 #[test]
 fn endless_output_is_cut_off() {
     let begin = Instant::now();
