@@ -240,10 +240,7 @@ impl Fleet {
         fs::write(self.slot.names().keep_marker(), "").context("mark the fleet as kept")?;
         self.down = true;
         eprintln!("fleet kept: directory {}", self.dir().display());
-        eprintln!(
-            "  enter host 1: target/debug/dhow-fleet enter {} 1",
-            self.slot.names().number()
-        );
+        eprintln!("  enter host 1: target/debug/dhow-fleet enter {} 1", self.slot.names().number());
         eprintln!("  remove it:    make fleet-clean");
         Ok(())
     }
