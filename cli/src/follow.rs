@@ -63,7 +63,7 @@ pub struct Follow<'a> {
     pub client: &'a mut Client,
     /// Where hooks are.
     pub project: &'a Project,
-    /// Show hook output.
+    /// Show the output of all hooks.
     pub verbose: bool,
 }
 
@@ -325,6 +325,7 @@ impl Follow<'_> {
             Ok(running) => running,
             Err(error) => return finished(1, chain(&error)),
         };
+        let shown = self.verbose || self.project.loaded.config.hooks_output.shows(&hook.name);
         let show = |data: &[u8]| {
             for line in String::from_utf8_lossy(data).lines() {
                 progress.line(&format!("    {}: {}", hook.name, printable(line)));
@@ -334,7 +335,7 @@ impl Follow<'_> {
         let mut tail = Vec::new();
         let listen = async {
             while let Some(piece) = output.recv().await {
-                if self.verbose {
+                if shown {
                     show(&piece.data);
                 }
                 tail.extend_from_slice(&piece.data);
@@ -345,7 +346,7 @@ impl Follow<'_> {
         let (exit, ()) = tokio::join!(running.wait(sender), listen);
         match exit {
             Ok(code) => {
-                if code != 0 && !self.verbose {
+                if code != 0 && !shown {
                     show(&tail);
                 }
                 finished(code, String::new())

@@ -305,6 +305,14 @@ pub struct HooksOutput {
     pub by_hook: Vec<(String, HookVerbosity)>,
 }
 
+impl HooksOutput {
+    /// Whether a hook's output is shown where neither `-v` nor `-q` says.
+    pub fn shows(&self, hook: &str) -> bool {
+        let own = self.by_hook.iter().find(|(name, _)| name == hook).map(|(_, said)| *said);
+        own.or(self.all) == Some(HookVerbosity::Verbose)
+    }
+}
+
 /// Whether a hook's output is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookVerbosity {

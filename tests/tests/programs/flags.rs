@@ -88,10 +88,14 @@ fn what_hooks_print_is_shown_with_v_and_they_are_left_out_with_capital_h() -> Re
         assert!(said.contains("    pre-deploy: said v1"), "{shown}: {said}");
         assert_eq!(ran(), count);
     }
+    stage.config(&format!("{}hooks_output: {{pre-deploy: verbose}}\n", model::CONFIG))?;
+    assert!(deploy(&[])?.contains("    pre-deploy: said v1"), "as the config has it");
+    assert!(!deploy(&["-q"])?.contains("said v1"), "-q says otherwise");
+    stage.config(model::CONFIG)?;
     for skipped in ["-H", "--skip-hooks", "--skip_hooks"] {
         let said = deploy(&[skipped, "-v"])?;
         assert!(!said.contains("pre-deploy"), "{skipped}: {said}");
-        assert_eq!(ran(), 3, "{skipped}");
+        assert_eq!(ran(), 5, "{skipped}");
     }
     Ok(())
 }
