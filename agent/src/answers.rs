@@ -73,7 +73,8 @@ impl Answers {
 
     /// The app's containers by role: all of the role's, and which of them serve.
     async fn roles(&self, app: &App, wanted: &[String]) -> Result<Vec<RoleContainers>, NoAnswer> {
-        let (containers, routes) = (self.containers(app).await?, self.routes().await);
+        let (containers, routes) = tokio::join!(self.containers(app), self.routes());
+        let containers = containers?;
         let latest = match containers.iter().find_map(|c| c.image.rsplit_once(':')) {
             Some((repository, _)) => {
                 self.engine.image(&format!("{repository}:{}", app.latest_tag())).await?

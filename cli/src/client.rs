@@ -142,9 +142,10 @@ async fn dial(login: &Login) -> anyhow::Result<Channel> {
         })
         .collect::<Result<_, _>>()?;
     let dialer = Dialer::enrolled(&identity, &ca_set)?;
-    let others = login.addresses.iter().filter(|a| **a != login.address);
-    let addresses = std::iter::once(&login.address).chain(others);
-    let addresses = addresses.map(|a| a.parse()).collect::<Result<Vec<Address>, _>>()?;
+    let first: Address = login.address.parse().map_err(unconnected)?;
+    // Told by a controller, perhaps a newer one: what is not understood is no reason to ask none.
+    let others = login.addresses.iter().filter_map(|a| a.parse().ok()).filter(|a| *a != first);
+    let addresses: Vec<Address> = std::iter::once(first.clone()).chain(others).collect();
     first_that_answers(&dialer, &addresses).await.map_err(unconnected)
 }
 

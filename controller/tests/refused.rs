@@ -332,25 +332,36 @@ fn intent(host: &HostName, blob: BlobRef) -> Intent {
 
 #[tokio::test]
 async fn a_host_reads_its_own_blobs_and_speaks_for_itself_alone() {
-    let content = b"what h1 runs";
-    let (h1, blob) = (HostName::try_from("h1").expect("a name"), BlobRef::of(content));
+    let h1 = HostName::try_from("h1").expect("a name");
+    // What it should run, and what it may go back to.
+    let contents = ["intent", "settled", "attempted", "promised"]
+        .map(|kept| (kept, format!("what h1 runs: {kept}").into_bytes()));
     let controller = Controller::start(async |store, blobs| {
-        blobs.put(&content[..]).await.expect("stored");
-        let key = format!("intent/h1/{}", Unit::Proxy);
-        let put = Op::put(key, intent(&h1, blob).to_bytes());
-        store.txn(Txn::new().then(put)).await.expect("stored");
+        for (kept, content) in &contents {
+            let put = Op::put(
+                format!("{kept}/h1/{}", Unit::Proxy),
+                intent(&h1, BlobRef::of(content)).to_bytes(),
+            );
+            blobs.put(content.clone()).await.expect("stored");
+            store.txn(Txn::new().then(put)).await.expect("stored");
+        }
     })
     .await;
     let admin = controller.login(&controller.token).await;
     let (own, other) = (controller.join(&admin, "h1").await, controller.join(&admin, "h2").await);
-    let ask = wire::FetchRequest { digest: blob.digest.as_bytes().to_vec().into(), offset: 0 };
-    let mut answer =
-        FleetServiceClient::new(own).fetch(ask.clone()).await.expect("its own").into_inner();
-    assert_eq!(answer.message().await.expect("data").expect("data").data.as_ref(), content);
-    let refused = FleetServiceClient::new(other.clone()).fetch(ask).await.expect_err("another's");
-    assert_eq!(refused.code(), Code::NotFound, "{refused}");
-    assert!(!refused.message().contains("what h1 runs"));
-    controller.logged(1, &["WARN", "a host asked for a blob that is not its own", "h2"]);
+    for (_, content) in &contents {
+        let digest = BlobRef::of(content).digest.as_bytes().to_vec().into();
+        let ask = wire::FetchRequest { digest, offset: 0 };
+        let fetched = FleetServiceClient::new(own.clone()).fetch(ask.clone()).await;
+        let mut answer = fetched.expect("its own").into_inner();
+        assert_eq!(answer.message().await.expect("data").expect("data").data, *content);
+        let refused = FleetServiceClient::new(other.clone()).fetch(ask).await;
+        let refused = refused.expect_err("another's");
+        assert_eq!(refused.code(), Code::NotFound, "{refused}");
+        assert!(!refused.message().contains("what h1 runs"));
+    }
+    controller
+        .logged(contents.len(), &["WARN", "a host asked for a blob that is not its own", "h2"]);
 
     let hello =
         wire::Hello { host: "h1".into(), protocol_min: 1, protocol_max: 1, ..Default::default() };

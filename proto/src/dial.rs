@@ -66,7 +66,7 @@ pub enum DialError {
     /// Nothing within [`CONNECT_DEADLINE`].
     #[error("{0} did not answer within {CONNECT_DEADLINE:?}")]
     TimedOut(Address),
-    /// The peer is not the controller we trust, or refused our certificate.
+    /// The peer is not the controller we trust.
     #[error("{address} is not a controller this certificate belongs to")]
     Untrusted {
         /// What was dialled.
@@ -326,10 +326,13 @@ impl Dialer {
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
         let name = ServerName::try_from(address.host().to_owned())
             .map_err(|_| DialError::Address(address.to_string()))?;
-        let tls = TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .map_err(|source| DialError::Untrusted { address: address.clone(), source })?;
+        let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(|source| {
+            match source.get_ref().is_some_and(|e| e.is::<rustls::Error>()) {
+                true => DialError::Untrusted { address: address.clone(), source },
+                // Hung up on, by a balancer or a controller that is just going.
+                false => unreachable(source),
+            }
+        })?;
         let protocol = |source| DialError::Protocol { address: address.clone(), source };
         let (stream, first) = Listening::new(tls);
         let once = Once { stream: Arc::new(Mutex::new(Some(stream))), address: address.clone() };

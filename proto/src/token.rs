@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 /// The variable that may hold a token.
 pub const VARIABLE: &str = "DHOW_TOKEN";
 
-/// How every token begins (`dhow1.KIND.…`).
-const BEGINNING: &str = "dhow1.";
+/// How every token begins (`dhow1.KIND.ID.SECRET.PIN`). The kind as well: a controller's machine may be called `dhow1`.
+const BEGINNINGS: [&str; 2] = ["dhow1.join.", "dhow1.login."];
 
 /// What to tell who wrote a token on a command line.
 pub const ON_COMMAND_LINE: &str = "a token must not be an argument, which every process of this machine can read: put it into a file (--token-file FILE), on standard input (--token-file -) or into DHOW_TOKEN, and get a new one, as this one was seen";
@@ -22,7 +22,7 @@ pub fn is_among(arguments: impl IntoIterator<Item = OsString>) -> bool {
     arguments.into_iter().skip(1).any(|word| {
         let word = word.to_string_lossy();
         let token = word.rsplit_once('=').map_or(&*word, |(_, value)| value);
-        token.starts_with(BEGINNING) && token.matches('.').count() >= 3
+        BEGINNINGS.iter().any(|b| token.starts_with(b)) && token.matches('.').count() >= 3
     })
 }
 
@@ -106,6 +106,7 @@ mod tests {
         assert!(among("dhow-agent join --token=dhow1.join.00.secret.pin"));
         assert!(!among("dhow1.login.00.secret.pin login --token-file dhow1.txt"));
         assert!(!among("dhow login --token-file /run/dhow1.login.token"));
+        assert!(!among("dhow login --controller dhow1.prod.example.com:7443"), "a machine");
     }
 
     #[test]

@@ -170,6 +170,8 @@ impl Folder {
 
     fn fold_into_files(&self, state: &mut State) -> io::Result<()> {
         self.write_out(state)?;
+        // Where only a part can be cleared, nothing may follow what is left.
+        state.broken = true;
         // The first record goes before the others: else what is left of them could be older than the files.
         let journal = self.dir.join(JOURNAL);
         let clear = |from: usize, to: usize| {
@@ -326,6 +328,23 @@ mod tests {
         let folder = open(&disk);
         assert_eq!(folder.read("b").unwrap(), b"3");
         assert_eq!(folder.read("a").unwrap(), b"1");
+    }
+
+    #[test]
+    fn a_journal_that_could_not_be_cleared_whole_hides_nothing_after_it() {
+        for operations in 0..8 {
+            let disk = FakeDisk::new();
+            let folder = open(&disk);
+            folder.replace("a", b"1").unwrap();
+            disk.cut_power_after(operations);
+            let large = folder.replace("b", &vec![1; LARGE]);
+            disk.cut_power_after(u64::MAX);
+            folder.replace("c", b"3").unwrap();
+            disk.lose_power(|| true);
+            let folder = open(&disk);
+            assert_eq!(folder.read("c").unwrap(), b"3", "after {operations} operations: {large:?}");
+            assert_eq!(folder.read("a").unwrap(), b"1");
+        }
     }
 
     #[test]

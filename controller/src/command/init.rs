@@ -81,7 +81,11 @@ fn make_state_dir(path: &Path) -> anyhow::Result<()> {
     // A controller whose folder has no durable name is lost with the power. Folders made on the way are names too.
     let synced = owned.and_then(|()| std::path::absolute(path)).and_then(|path| {
         path.ancestors().skip(1).try_for_each(|above| match std::fs::File::open(above) {
-            Ok(folder) => folder.sync_all(),
+            Ok(folder) => match folder.sync_all() {
+                // A file system that cannot be written to syncs none of its folders, and none was made there.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+                other => other,
+            },
             // Where this user may not look nothing was made either.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             Err(error) => Err(error),

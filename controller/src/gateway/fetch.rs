@@ -1,4 +1,4 @@
-//! Which blobs a host may read: those its wanted and settled intents name, and no others.
+//! Which blobs a host may read: those that its intents name, the wanted and what it may go back to, and no others.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use dhow_proto::model::{BlobDigest, HostName};
 use super::dispatch::intent_prefix;
 use crate::store::{Store, StoreError};
 
-/// True where an intent of the host, wanted or settled, names the blob.
+/// True where an intent of the host names the blob: of what a `settle` asks about the host may have the intent alone.
 ///
 /// # Errors
 ///
@@ -18,7 +18,8 @@ pub(crate) async fn may_read(
     host: &HostName,
     digest: BlobDigest,
 ) -> Result<bool, StoreError> {
-    for prefix in [intent_prefix(host), format!("settled/{host}/")] {
+    let kept = ["settled", "attempted", "promised"].map(|kept| format!("{kept}/{host}/"));
+    for prefix in std::iter::once(intent_prefix(host)).chain(kept) {
         let snapshot = store.read_all(prefix).await?;
         let named = snapshot
             .entries

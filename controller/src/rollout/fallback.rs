@@ -64,12 +64,15 @@ impl Kept {
             }
         }
         if let Some(promised) = self.promised.take() {
-            let failed = told.is_some_and(|s| {
-                s.generation >= promised.generation && matches!(s.phase, Phase::Failed(_))
-            });
+            // At the end a newer one that failed is the rollout's own.
+            let speaks = |s: &Status| match moment {
+                Moment::Begin => s.generation >= promised.generation,
+                Moment::End(_) => s.generation == promised.generation,
+            };
+            let failed = told.is_some_and(|s| speaks(s) && matches!(s.phase, Phase::Failed(_)));
             if settled.is_some_and(|g| g >= promised.generation) {
                 self.settled = Some(promised);
-            } else if moment != Moment::Begin || !failed {
+            } else if !failed {
                 self.promised = Some(promised);
             }
         }
@@ -91,5 +94,92 @@ impl Kept {
                 None => (None, Op::delete(key)),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use dhow_proto::model::Generation;
+    use dhow_proto::model::intent::{Absent, Desired, HostPart};
+    use dhow_proto::model::status::Failure;
+    use dhow_proto::wire::FailureKind;
+
+    use super::*;
+
+    fn generation(number: u64) -> Generation {
+        Generation { epoch: 0, number }
+    }
+
+    fn intent(number: u64) -> Intent {
+        Intent {
+            unit: Unit::Proxy,
+            generation: generation(number),
+            features: Vec::new(),
+            rollout_id: Some(format!("r{number}")),
+            after: Vec::new(),
+            host: HostPart {
+                config_host: HostName::try_from("h1").unwrap(),
+                ssh_user: None,
+                run_directory: None,
+            },
+            desired: Desired::Absent(Absent::Release),
+        }
+    }
+
+    fn says(number: u64, phase: Phase, settled: Option<u64>) -> Status {
+        Status {
+            unit: Unit::Proxy,
+            generation: generation(number),
+            phase,
+            serving: Vec::new(),
+            staged_digest: None,
+            observed_at: SystemTime::UNIX_EPOCH,
+            settled: settled.map(generation),
+            warnings: Vec::new(),
+            maintenance: false,
+            step_times: Vec::new(),
+        }
+    }
+
+    fn failed() -> Phase {
+        let kind = FailureKind::Exited;
+        Phase::Failed(Failure::new("start", kind, "exited", SystemTime::UNIX_EPOCH))
+    }
+
+    /// The generation gone back to, of a unit that settled 1, is promised 2, and whose host says this.
+    fn back(told: Option<Status>, moment: Moment<'_>) -> u64 {
+        let kept = Kept { promised: Some(intent(2)), ..Kept::only(intent(1)) };
+        kept.heard(told.as_ref(), moment).base().unwrap().generation.number
+    }
+
+    #[test]
+    fn what_is_promised_counts_until_its_host_says_that_it_failed() {
+        for moment in [Moment::Begin, Moment::End("r3")] {
+            assert_eq!(back(None, moment), 2);
+            assert_eq!(back(Some(says(1, Phase::Settled, Some(1))), moment), 2);
+            assert_eq!(back(Some(says(2, Phase::Settled, Some(2))), moment), 2);
+            assert_eq!(back(Some(says(2, failed(), Some(1))), moment), 1);
+        }
+        // What failed is the rollout's own, at its end; before its begin it is the promise that was said again.
+        assert_eq!(back(Some(says(3, failed(), Some(1))), Moment::End("r3")), 2);
+        assert_eq!(back(Some(says(3, failed(), Some(1))), Moment::Begin), 1);
+        assert_eq!(back(Some(says(3, failed(), Some(2))), Moment::Begin), 2);
+    }
+
+    #[test]
+    fn what_was_tried_counts_where_its_host_settled_it_and_nowhere_else() {
+        let back = |told: Option<Status>, moment| {
+            let kept = Kept { attempted: Some(intent(2)), ..Kept::only(intent(1)) };
+            let heard = kept.heard(told.as_ref(), moment);
+            (heard.base().unwrap().generation.number, heard.attempted.is_some())
+        };
+        let settle = |settled| Some(says(3, Phase::Settled, Some(settled)));
+        assert_eq!(back(settle(2), Moment::Begin), (2, false));
+        assert_eq!(back(settle(1), Moment::Begin), (1, false));
+        assert_eq!(back(None, Moment::Begin), (1, true), "nobody knows yet");
+        assert_eq!(back(None, Moment::End("r2")), (1, true), "its own attempt");
+        assert_eq!(back(settle(2), Moment::End("r4")), (2, false));
     }
 }

@@ -101,7 +101,6 @@ impl UnitLoop {
                 self.failed_and_held(wanted, phase(), &held, observed.as_ref())
             }
             (Outcome::Agreed, observed) => {
-                self.goes_back = false;
                 self.repaired();
                 self.post(wanted, phase(), observed.as_ref());
                 Next::Idle

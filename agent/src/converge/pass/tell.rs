@@ -103,8 +103,9 @@ impl UnitLoop {
         Next::Wait
     }
 
-    /// Tells, where drift was told of, that it is mended.
+    /// The unit is as it should be: what is missing from now on is drift. Tells, where drift was told of, that it is mended.
     pub(super) fn repaired(&mut self) {
+        self.goes_back = false;
         if let Some(drift) = self.told.take() {
             let text = format!("{}: repaired, `{drift}` was needed", self.unit);
             self.event(EventKind::Repaired, &text);

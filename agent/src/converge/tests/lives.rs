@@ -66,6 +66,23 @@ async fn a_container_removed_by_hand_comes_back_and_both_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_missing_after_a_failure_that_is_over_is_told_as_ever() {
+    let agent = Agent::start().await;
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&role_unit("web"), 1).await;
+    agent.world.engine.add_image(image("v2").behaving(Behaviour::Exits(Duration::ZERO, 1)));
+    agent.offer_role(&web("v2", 2));
+    agent.status(&role_unit("web"), |s| matches!(s.phase, Phase::Failed(_))).await;
+    // What the end of its rollout says, perhaps before the agent has gone back by itself.
+    agent.offer_role(&web("v1", 3));
+    agent.settled(&role_unit("web"), 3).await;
+    let before = agent.told().len();
+    agent.world.engine.vanish("shop-web-v1");
+    agent.until("both are told", || agent.told().len() == before + 2).await;
+    assert!(agent.told()[before].contains("drift"), "{:?}", agent.told());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_newer_generation_takes_over_between_steps() {
     let agent = Agent::start().await;
     let slow = image("v1").behaving(Behaviour::HealthyAfter(Duration::from_secs(20)));

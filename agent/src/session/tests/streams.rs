@@ -324,6 +324,23 @@ async fn a_foreign_controller_is_not_spoken_to() {
 }
 
 #[tokio::test]
+async fn a_controller_that_hangs_up_is_not_called_a_foreign_one() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let hangs_up = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
+    let stored = TestCa::new().host("h1", &address);
+    let dialer =
+        dhow_proto::dial::Dialer::enrolled(&stored.dial().unwrap(), &stored.ca_set).unwrap();
+    let refused = dialer.connect(&address).await;
+    assert!(
+        matches!(refused, Err(dhow_proto::dial::DialError::Unreachable { .. })),
+        "{:?}",
+        refused.err()
+    );
+    hangs_up.await.unwrap();
+}
+
+#[tokio::test]
 async fn the_agent_comes_back_after_a_break() {
     let (mut controller, agent, peer) = connected().await;
     drop(peer);

@@ -1,6 +1,6 @@
 //! A rollout that does not succeed: every host it touched is left with an intent that nothing retries.
 //!
-//! Always true: doing this twice writes nothing the second time, so a driver that died here is continued by the next.
+//! Always true: doing this twice comes to the same, so a driver that died here is continued by the next.
 
 use std::time::Duration;
 
@@ -55,23 +55,25 @@ impl Driver {
     }
 
     async fn put_back(&mut self) -> Result<(), DriveError> {
-        let here: Vec<HostFact> =
-            self.book.header.hosts.iter().filter(|h| !h.away).cloned().collect();
+        // Also those that were away: the commit, which did not come about, may have written what they were to catch up with.
+        let hosts = self.book.header.hosts.clone();
         let mut tries = TRIES;
         let written = loop {
-            match self.try_put_back(&here).await {
+            match self.try_put_back(&hosts).await {
                 Err(DriveError::Conflict) if tries > 1 => tries -= 1,
                 other => break other?,
             }
         };
         self.point("written", END).await;
+        let away = |host: &HostName| hosts.iter().any(|h| h.name == *host && h.away);
+        let written = written.into_iter().filter(|(host, ..)| !away(host));
         let (wait, units): (Duration, Vec<_>) = match self.book.header.policy {
             // Kamal's lock should be gone when the person is told, so that the next command finds none.
             FailurePolicy::Stop => {
                 let is_app = |unit: &Unit| matches!(unit, Unit::App(_));
-                (UNLOCKED, written.into_iter().filter(|(_, unit, _)| is_app(unit)).collect())
+                (UNLOCKED, written.filter(|(_, unit, _)| is_app(unit)).collect())
             }
-            FailurePolicy::Rollback => (BACK, written),
+            FailurePolicy::Rollback => (BACK, written.collect()),
         };
         if units.is_empty() {
             return Ok(());
@@ -99,11 +101,6 @@ impl Driver {
         for host in hosts {
             let units = self.units_of(std::slice::from_ref(host))?;
             let own = self.own_intents(&units).await?;
-            let fates: Vec<Fate> = own.iter().map(|(_, i)| self.fate(&host.name, i)).collect();
-            let switched = own
-                .iter()
-                .zip(&fates)
-                .any(|((_, i), f)| self.is_new_role(i) && *f == Fate::Switched);
             let app = Unit::App(self.book.header.app.clone());
             let at: Vec<_> = std::iter::once(&app)
                 .chain(own.iter().map(|(_, i)| &i.unit))
@@ -111,6 +108,13 @@ impl Driver {
                 .collect();
             let mut kept = self.kept(&at).await?.into_iter();
             let never_here = kept.next().is_none_or(|app| app.base().is_none());
+            let kept: Vec<Kept> = kept.collect();
+            let fates: Vec<Fate> =
+                own.iter().zip(&kept).map(|((_, i), k)| self.fate(&host.name, i, k)).collect();
+            let switched = own
+                .iter()
+                .zip(&fates)
+                .any(|((_, i), f)| self.is_new_role(i) && *f == Fate::Switched);
             let released = never_here && !switched && !fates.contains(&Fate::Unknown);
             for (((_, intent), fate), found) in own.iter().zip(fates).zip(kept) {
                 let told = self.fleet.status(&host.name, &intent.unit);
@@ -168,10 +172,12 @@ impl Driver {
         }
     }
 
-    fn fate(&self, host: &HostName, intent: &Intent) -> Fate {
+    fn fate(&self, host: &HostName, intent: &Intent, kept: &Kept) -> Fate {
         let said = self.fleet.status(host, &intent.unit);
+        // One that is just arriving has not told yet what it told before.
+        let told = said.is_some() || kept.base().is_none();
         let said = said.filter(|s| s.generation == intent.generation);
-        let here = matches!(self.presence(host), Presence::Here { .. });
+        let here = told && matches!(self.presence(host), Presence::Here { .. });
         match said.map(|s| s.phase) {
             Some(Phase::Settled) => Fate::Switched,
             Some(

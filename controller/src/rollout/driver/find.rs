@@ -9,6 +9,7 @@ use super::{Driver, Went, failed};
 use crate::rollout::fence::DriveError;
 use crate::rollout::gate::{Presence, SILENCE};
 use crate::rollout::intents::fact;
+use crate::rollout::record::Unsuccess;
 use crate::rollout::stages::Stage;
 
 impl Driver {
@@ -17,6 +18,9 @@ impl Driver {
         let header = self.book.header.clone();
         let answers = loop {
             self.until_heard(&stage.hosts).await;
+            if let Some(reason) = self.book.hub().cancelled() {
+                return Ok(Went::Not(Unsuccess::Cancelled, reason));
+            }
             let asked = stage.hosts.iter().map(|h| self.fleet.containers(h, &header.app));
             let answers = join_all(asked).await;
             let mut both = stage.hosts.iter().zip(&answers);
@@ -50,17 +54,22 @@ impl Driver {
     }
 
     /// Waits for hosts that are away, each for as long as silence is borne. A controller that just started has not heard of
-    /// any yet.
+    /// any yet. Ends early where the rollout is cancelled.
     async fn until_heard(&self, hosts: &[HostName]) {
-        let mut changes = self.fleet.changes();
+        let (mut changes, mut news) = (self.fleet.changes(), self.book.hub().changes());
         loop {
             changes.mark_unchanged();
+            news.mark_unchanged();
+            if self.book.hub().cancelled().is_some() {
+                return;
+            }
             let Some(left) = hosts.iter().filter_map(|host| self.patience(host)).max() else {
                 return;
             };
             tokio::select! {
                 // Cancel-safe: an unseen change stays unseen, and silence is counted from what was heard.
                 _ = changes.changed() => {}
+                _ = news.changed() => {}
                 () = tokio::time::sleep(left) => {}
             }
         }
