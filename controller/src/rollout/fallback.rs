@@ -16,7 +16,7 @@ use crate::store::{Key, Op};
 pub(crate) struct Kept {
     /// What settled last, as far as was heard.
     pub settled: Option<Intent>,
-    /// What a rollout that did not succeed tried, with an outcome that was unknown when it ended.
+    /// What a rollout tried, or promised before the last one did, with an outcome that was unknown when it ended.
     pub attempted: Option<Intent>,
     /// What a rollout that succeeded wants of a host that was away.
     pub promised: Option<Intent>,

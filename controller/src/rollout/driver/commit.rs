@@ -81,7 +81,15 @@ impl Driver {
     async fn promised(&self) -> Result<Vec<Write>, DriveError> {
         let away: Vec<HostFact> =
             self.book.header.hosts.iter().filter(|h| h.away).cloned().collect();
-        let promise = |found: Kept, intent| Kept { promised: Some(intent), ..found };
+        let promise = |found: Kept, intent: Intent| {
+            // The host may have kept an earlier promise that nobody heard of.
+            let earlier = found.promised.filter(|p| p.rollout_id != intent.rollout_id);
+            Kept {
+                settled: found.settled,
+                attempted: earlier.or(found.attempted),
+                promised: Some(intent),
+            }
+        };
         self.keep(&self.units_of(&away)?, promise).await
     }
 

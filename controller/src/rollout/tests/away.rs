@@ -55,6 +55,21 @@ async fn a_host_that_missed_the_last_success_goes_on_to_it_when_the_next_rollout
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_kept_a_promise_nobody_heard_of_goes_back_to_that() {
+    let (world, rollouts) = missed(Behaviour::Succeed).await;
+    world.fleet.leave("h2");
+    world.fleet.forget("h2");
+    world.fleet.behave("h2", "web", "v4", Behaviour::Fail);
+    assert_eq!(without_absent(&world, &rollouts, "v4").await, State::Succeeded);
+    world.fleet.arrive("h2");
+    world.fleet.settle().await;
+    assert_eq!(world.served(), "h1: web v4\nh2: job v3, web v3\nh3: job v4");
+    fails(&world, &rollouts, "v5", Behaviour::Fail).await;
+    let Desired::Role(web) = world.intent("h2", "web").await.desired else { panic!("a role") };
+    assert_eq!(web.variants[0].version.as_str(), "v3");
+}
+
+#[tokio::test(start_paused = true)]
 async fn so_does_one_that_was_never_there_before() {
     let world = World::new(&["h1", "h2", "h3"]).await;
     let rollouts = world.rollouts("a");

@@ -97,6 +97,11 @@ impl Fleet {
         self.bump();
     }
 
+    /// What the controller heard of a host is lost, as with a restart.
+    pub(super) fn forget(&self, name: &str) {
+        self.model().hosts.get_mut(&host(name)).unwrap().told.clear();
+    }
+
     /// Every connection breaks, as with the controller at its end; the hosts that were online.
     pub(super) fn disconnect(&self) -> Vec<String> {
         let mut model = self.model();
