@@ -41,6 +41,7 @@ fn values_come_from_environment_strings_and_commands() {
         ("<%= ENV['LIST'].split(\",\") %>", "[\"a\", \"b\"]"),
         ("<%= '12x'.to_i %>", "12"),
         ("<%= RUBY_ENGINE %>", "ruby"),
+        ("<%= 'ΑΣ'.downcase %>", "ασ"),
         ("<%= Kamal::Utils.docker_arch %>", "amd64"),
         ("<%= ENV['KAMAL_DESTINATION'] %>", "staging"),
         ("<% host = 'h' %><%= host %>", "h"),
@@ -154,6 +155,28 @@ fn anything_else_is_an_error_at_its_place() {
     }
     assert!(refused(&format!("<%= {}1 %>", "(".repeat(10_000))).message.contains("too deeply"));
     assert!(refused(&format!("<%= {}1 %>", "!".repeat(10_000))).message.contains("too deeply"));
+}
+
+/// Each link makes the tree deeper, though nothing is nested.
+#[test]
+fn a_long_flat_expression_is_refused() {
+    for (first, more) in [
+        ("1", "+1"),
+        ("nil", "||nil"),
+        ("1", "&&1"),
+        ("1", "==1"),
+        ("'a'", ".strip"),
+        ("[1]", "[0]"),
+    ] {
+        let of = |length: usize| format!("a: 1\nb: <%= {first}{} %>", more.repeat(length));
+        let problem = refused(&of(100_000));
+        assert_eq!(problem.message, "this expression is too long", "{more}");
+        assert_eq!(problem.span.unwrap().start as usize, 12 + first.len() + 200 * more.len());
+    }
+    assert_eq!(rendered(&format!("<%= 0{} %>", "+1".repeat(200))), "200");
+    // Nesting and length together stay within the stack.
+    let nested = format!("<%= {}1{} %>", "(".repeat(49), "+1+1+1+1)".repeat(49));
+    assert_eq!(rendered(&nested), "197");
 }
 
 #[test]
