@@ -33,6 +33,31 @@ pub(super) fn parse(code: &str, offset: usize) -> Result<Vec<Statement>, Problem
     }
 }
 
+/// The variable that the code of a tag assigns, as far as its beginning tells.
+pub(super) fn assigned(code: &str) -> Option<&str> {
+    let end = code.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
+    let (name, rest) = code.split_at(end);
+    let rest = rest.trim_start_matches([' ', '\t']);
+    // `||=`, `&&=` and `+=` too.
+    let rest = rest.trim_start_matches(['|', '&', '+', '-', '*']);
+    let assigns = rest.starts_with('=') && !rest.starts_with("==") && !rest.starts_with("=~");
+    (assigns && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')).then_some(name)
+}
+
+/// Whether code, of the subset or not, opens what an `end` in another tag closes.
+pub(super) fn opens_block(code: &str) -> bool {
+    let mut words = code.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '|'));
+    let opens = ["if", "unless", "case", "while", "until", "for", "begin"];
+    let first = words.next().unwrap_or_default();
+    // `do |a, b|` or `do`, at the end.
+    let head = match code.strip_suffix('|') {
+        Some(rest) => rest.rsplit_once('|').map_or("", |(head, _)| head.trim_end()),
+        None => code,
+    };
+    let does = head.split_whitespace().next_back() == Some("do");
+    does || (opens.contains(&first) && code.split_whitespace().next_back() != Some("end"))
+}
+
 struct Parser<'a> {
     code: &'a str,
     at: usize,
