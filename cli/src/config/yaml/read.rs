@@ -272,17 +272,18 @@ impl Reader<'_, '_, '_> {
             let value = self.node(event, depth + 1)?;
             // A list is merged where it is written out, not where it is an alias.
             let merge = merge && !(alias && value.as_list().is_some());
-            if merge && merge_into(&mut map, &value) {
+            let (span, name) = (key.span, key.to_text());
+            let too_many = || ReadError {
+                message: format!("a map with more than {MAX_KEYS} keys"),
+                psych: None,
+                is_alias: false,
+                span,
+            };
+            if merge && merge_into(&mut map, &value).map_err(|TooMany| too_many())? {
                 continue;
             }
-            let (span, name) = (key.span, key.to_text());
             if map.entries.len() >= MAX_KEYS {
-                return Err(ReadError {
-                    message: format!("a map with more than {MAX_KEYS} keys"),
-                    psych: None,
-                    is_alias: false,
-                    span,
-                });
+                return Err(too_many());
             }
             if map.insert(key, value) && !merge {
                 self.surprises.push(Surprise {
@@ -352,32 +353,39 @@ fn is_merge_key(event: &Event) -> bool {
     )
 }
 
+/// A map has more than [`MAX_KEYS`] keys.
+struct TooMany;
+
 /// Merges as Psych does: in place, so that a merge *after* a key overrides it.
 ///
 /// False when `value` is nothing that can be merged; Ruby then keeps `<<` as an ordinary key.
-fn merge_into(map: &mut Map, value: &Node) -> bool {
+fn merge_into(map: &mut Map, value: &Node) -> Result<bool, TooMany> {
     match &value.value {
         Value::Map(other) => {
-            for entry in &other.entries {
-                map.insert(entry.key.clone(), entry.value.clone());
-            }
-            true
+            insert_all(map, other)?;
+            Ok(true)
         }
         Value::List(items) if items.iter().all(|item| item.as_map().is_some()) => {
             // Earlier maps win over later ones; the order of keys is that of the reversed list.
             let mut merged = Map::default();
             for other in items.iter().rev().filter_map(Node::as_map) {
-                for entry in &other.entries {
-                    merged.insert(entry.key.clone(), entry.value.clone());
-                }
+                insert_all(&mut merged, other)?;
             }
-            for entry in merged.entries {
-                map.insert(entry.key, entry.value);
-            }
-            true
+            insert_all(map, &merged)?;
+            Ok(true)
         }
-        _ => false,
+        _ => Ok(false),
     }
+}
+
+fn insert_all(map: &mut Map, other: &Map) -> Result<(), TooMany> {
+    for entry in &other.entries {
+        map.insert(entry.key.clone(), entry.value.clone());
+        if map.entries.len() > MAX_KEYS {
+            return Err(TooMany);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -417,6 +425,20 @@ mod tests {
             text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
         }
         assert!(error(&text).contains("more than 200000 nodes"));
+    }
+
+    /// Each key is compared with those before it, also where it comes by a merge.
+    #[test]
+    fn merged_keys_are_counted() {
+        let keys = |name: &str| -> String {
+            (0..3_000).map(|index| format!("{name}{index}: 1, ")).collect()
+        };
+        let maps = format!("a: &a {{{}}}\nb: &b {{{}}}\n", keys("a"), keys("b"));
+        for merge in ["{<<: *a, <<: *b}", "{<<: [*a, *b]}", "{b9999: 1, <<: [*a], <<: *b}"] {
+            let text = format!("{maps}c: {merge}\n");
+            assert_eq!(error(&text), "a map with more than 5000 keys", "{merge}");
+        }
+        tree(&format!("{maps}c: {{<<: [*a, *a], <<: *a}}\n"));
     }
 
     #[test]
