@@ -11,6 +11,7 @@ use super::source::Sources;
 use super::template;
 use super::validate::{Checker, cross_check, validate};
 use super::version;
+use super::yaml::read::MAX_KEYS;
 use super::yaml::{self, Map, Node, Span, Surprise, Value};
 
 /// A config file larger than this is refused; real ones have some kilobytes.
@@ -124,7 +125,14 @@ fn read_tree(options: &LoadOptions, outside: &dyn Outside) -> Result<Tree, Diagn
     let mut root = Map::default();
     for path in files {
         match read_file(&path, &env, &mut sources, &mut surprises, outside) {
-            Ok(map) => deep_merge(&mut root, &map),
+            Ok(map) => {
+                if let Err(span) = deep_merge(&mut root, &map) {
+                    let message =
+                        format!("a map with more than {MAX_KEYS} keys, both files together");
+                    let problem = Diagnostic::new(Code::Syntax, message).at(span);
+                    return Err(Diagnostics::one(problem, sources));
+                }
+            }
             Err(problem) => return Err(Diagnostics::one(*problem, sources)),
         }
     }
@@ -307,6 +315,55 @@ builder: {arch: amd64}
         let config = load(&options, &outside).unwrap().config;
         assert_eq!(config.env.clear[1], ("B".into(), Some("3".into())));
         assert_eq!(config.all_hosts(), ["h2"]);
+    }
+
+    #[test]
+    fn the_keys_of_both_files_are_counted() {
+        let keys = |name: &str| -> String {
+            (0..3_000).map(|index| format!("{name}{index}: 1, ")).collect()
+        };
+        let outside = FakeOutside::default()
+            .file("config/deploy.yml", &format!("{BASE}env: {{clear: {{{}}}}}\n", keys("A")))
+            .file("config/deploy.staging.yml", &format!("env: {{clear: {{{}}}}}\n", keys("B")));
+        let options = LoadOptions { destination: Some("staging".into()), ..Default::default() };
+        let problems = load(&options, &outside).unwrap_err();
+        assert_eq!(problems.list[0].message, "a map with more than 5000 keys, both files together");
+        assert_eq!(problems.list[0].span.unwrap().file, 1);
+    }
+
+    /// Messages end up in the logs of CI.
+    #[test]
+    fn what_a_template_made_is_not_quoted() {
+        let of = |text: &str, value: &str| {
+            let outside = FakeOutside::default()
+                .with_var("T", value)
+                .file("config/deploy.yml", &format!("{BASE}{text}\n"));
+            match load(&LoadOptions::default(), &outside) {
+                Ok(loaded) => (loaded.warnings.render_warnings(false), String::new()),
+                Err(problems) => (problems.render(false), problems.kamal_error(false)),
+            }
+        };
+        let token = "env: {clear: {TOKEN: <%= ENV['T'] %>}}";
+        for (text, value, said) in [
+            (token, "01234567", "this value is read as octal"),
+            (token, "12:34:56", "this value is read as a number (base 60)"),
+            ("x-a: <%= ENV['T'] %>", "2024-05-06", "this value is read as a date"),
+            (token, "*hunter2", "unknown alias: it stands in this value"),
+            (token, "!ruby/hunter2 x", "the tag of this value is not supported"),
+            ("x-a: {hunter2: 1, <%= ENV['T'] %>: 2}", "hunter2", "this key is given twice"),
+            ("env: {clear: {T: 0<%= ENV['T'] %>1}}", "234", "this value is read as octal"),
+        ] {
+            let (shown, kamal) = of(text, value);
+            assert!(shown.contains(said), "{text}: {shown}");
+            let secret = value.trim_start_matches(['*', '!']);
+            let excerpts: Vec<&str> = shown.lines().filter(|it| !it.contains("<%=")).collect();
+            assert!(
+                !excerpts.concat().contains(secret) && !kamal.contains(secret),
+                "{shown}{kamal}"
+            );
+        }
+        // What stands in the file is.
+        assert!(of("env: {clear: {A: 014}} # <%= 1 %>", "").0.contains("`014` is read as octal"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub fn render(
     let pieces = scan::scan(text).map_err(&failed)?;
     let mut renderer = Renderer {
         out: Rendered::default(),
-        evaluator: Evaluator::new(env, outside),
+        evaluator: Evaluator::new(text, env, outside),
         branches: Vec::new(),
         unknown_at: 0,
     };

@@ -19,6 +19,8 @@ const SHELL_CHARACTERS: [char; 22] = [
 
 /// Evaluates in one environment; keeps variables.
 pub(super) struct Evaluator<'a> {
+    /// The template.
+    source: &'a str,
     env: &'a [(String, String)],
     outside: &'a dyn Outside,
     /// By name; nothing where an assignment was met, but not carried out.
@@ -31,8 +33,13 @@ pub(super) struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn new(env: &'a [(String, String)], outside: &'a dyn Outside) -> Self {
+    pub(super) fn new(
+        source: &'a str,
+        env: &'a [(String, String)],
+        outside: &'a dyn Outside,
+    ) -> Self {
         Self {
+            source,
             env,
             outside,
             variables: BTreeMap::new(),
@@ -205,9 +212,11 @@ impl<'a> Evaluator<'a> {
             problem.hint = Some("take the tag out of the comment, or delete it".into());
             return Err(problem);
         }
-        let shown: String = command.chars().take(80).collect();
+        // As it is written: what is put into it may be a secret.
+        let written = self.source.get(at.start..at.end).unwrap_or_default();
+        let shown: String = written.chars().take(80).collect();
         let failed = |cause: String| {
-            let mut problem = Problem::of(at, format!("the command `{shown}` {cause}"));
+            let mut problem = Problem::of(at, format!("the command {shown} {cause}"));
             problem.hint = Some("run it in a shell to see what it says".into());
             problem
         };

@@ -205,6 +205,7 @@ fn anything_else_is_an_error_at_its_place() {
         ("<% if true %>", "this `if` has no `end`"),
         ("<% end %>", "`end` without `if`"),
         ("<%= `hangs` %>", "the command `hangs` took longer than 60 seconds"),
+        ("<%= %x(a #{ENV['X']}) %>", "the command %x(a #{ENV['X']}) took longer than 60 seconds"),
     ] {
         assert_eq!(refused(template).message, message, "{template}");
     }
