@@ -205,6 +205,14 @@ fn proxy_boot_config_names_its_replacement() {
     let project = Project::new();
     let moved = format!("{CONFIG}proxy: {{run: {{http_port: 8080, options: {{label: a=b}}}}}}\n");
     std::fs::write(project.path().join("config/moved.yml"), moved).unwrap();
+    let beside = format!(
+        "{CONFIG}accessories: {{ui: {{image: u, host: 192.0.2.9, proxy: {{host: u.test, run: {{http_port: 8081}}}}}}}}\n"
+    );
+    std::fs::write(project.path().join("config/beside.yml"), beside).unwrap();
+    let run = project.run("dhow", "proxy boot_config get -c config/beside.yml");
+    assert!(run.out.starts_with("Host 192.0.2.9: --publish 8081:80"), "{run:?}");
+    let filtered = project.run("dhow", "proxy boot_config get -c config/beside.yml -r web");
+    assert_eq!((filtered.status, filtered.out.as_str()), (Some(1), ""), "{filtered:?}");
     let set = "proxy boot_config set --http-port 8080 --docker-options label=a=b";
     for name in ["dhow", "kamal"] {
         let run = project.run(name, set);
