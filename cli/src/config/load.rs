@@ -1,5 +1,6 @@
 //! Reads the files, merges the destination over the base, checks, and builds the config.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +70,7 @@ pub fn load(options: &LoadOptions, outside: &dyn Outside) -> Result<Loaded, Diag
     if !problems.is_empty() {
         return Err(Diagnostics { list: problems, sources });
     }
-    let warnings = surprises_as_warnings(surprises, &expected);
+    let warnings = surprises_as_warnings(surprises, &expected, &config.raw);
     Ok(Loaded {
         config,
         warnings: Diagnostics { list: warnings, sources: sources.clone() },
@@ -147,12 +148,44 @@ pub fn destination_file(base: &Path, destination: &str) -> PathBuf {
     base.with_file_name(format!("{stem}.{destination}.yml"))
 }
 
-fn surprises_as_warnings(surprises: Vec<Surprise>, expected: &[Span]) -> Vec<Diagnostic> {
+fn surprises_as_warnings(
+    surprises: Vec<Surprise>,
+    expected: &[Span],
+    root: &Map,
+) -> Vec<Diagnostic> {
+    if surprises.is_empty() {
+        return Vec::new();
+    }
+    let mut paths = HashMap::new();
+    collect_paths(root, "", &mut paths);
     surprises
         .into_iter()
         .filter(|surprise| !expected.contains(&surprise.span))
-        .map(|surprise| Diagnostic::new(Code::Surprise, surprise.message).at(surprise.span))
+        .map(|Surprise { span, message }| {
+            let path = paths.remove(&span).unwrap_or_default();
+            Diagnostic::new(Code::Surprise, message).at(span).path(path)
+        })
         .collect()
+}
+
+/// The path of each key and each scalar by where it stands. An item of a list has the path of the list.
+fn collect_paths(map: &Map, above: &str, paths: &mut HashMap<Span, String>) {
+    for entry in &map.entries {
+        let name = entry.key.to_text();
+        let path = if above.is_empty() { name } else { format!("{above}/{name}") };
+        paths.insert(entry.key.span, path.clone());
+        collect_below(&entry.value, &path, paths);
+    }
+}
+
+fn collect_below(node: &Node, path: &str, paths: &mut HashMap<Span, String>) {
+    match &node.value {
+        Value::Map(map) => collect_paths(map, path, paths),
+        Value::List(items) => items.iter().for_each(|item| collect_below(item, path, paths)),
+        _ => {
+            paths.insert(node.span, path.to_owned());
+        }
+    }
 }
 
 fn read_file(
@@ -237,7 +270,12 @@ fn read_text(path: &Path, outside: &dyn Outside) -> Result<String, Box<Diagnosti
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        problem(format!("{shown} is not UTF-8 text: byte {at} belongs to no character"))
+        let before = String::from_utf8_lossy(error.as_bytes().get(..at).unwrap_or_default());
+        let (line, column) = (before.split('\n').count(), before.rsplit('\n').next());
+        let column = column.map_or(0, |text| text.chars().count()) + 1;
+        problem(format!(
+            "{shown} is not UTF-8 text: line {line}, column {column} (byte {at}) holds no character"
+        ))
     })?;
     if let Some(at) = text.find('\0') {
         return Err(problem(format!("{shown} is not text: byte {at} is zero")));
@@ -370,7 +408,7 @@ builder: {arch: amd64}
     fn problems_are_worded_as_kamal_words_them() {
         for (more, message) in [
             ("proxy: {app_prt: 3}", "proxy: unknown key: app_prt"),
-            ("foo: 1\nbar: 2", "unknown keys: foo, bar"),
+            ("foo: 1\nbar: 2", "unknown key: foo"),
             ("stop_wait_time: 3", "unknown key: stop_wait_time"),
             ("volumes: {a: 1}", "volumes: should be an array"),
             ("env: {clear: {A: [1]}}", "env/clear/A: should be a string"),
@@ -381,6 +419,15 @@ builder: {arch: amd64}
         ] {
             assert_eq!(first(more), message, "{more}");
         }
+    }
+
+    /// Kamal tells all at once; here each is told once, with its place.
+    #[test]
+    fn each_unknown_key_is_told_once() {
+        let problems = load_text(&format!("{BASE}proxy: {{foo: 1, bar: 2}}\n")).unwrap_err();
+        let messages: Vec<&str> = problems.list.iter().map(|p| p.message.as_str()).collect();
+        assert_eq!(messages, ["proxy: unknown key: foo", "proxy: unknown key: bar"]);
+        assert!(problems.kamal_error(false).ends_with("): proxy: unknown keys: foo, bar\n"));
     }
 
     #[test]
@@ -418,6 +465,7 @@ builder: {arch: amd64}
         let loaded =
             load_text(&format!("{BASE}env: {{clear: {{A: on, B: 014}}}}\nproxy: {{ssl: no}}\n"));
         let warnings = loaded.unwrap().warnings;
-        assert_eq!(warnings.list.len(), 2, "{}", warnings.render_warnings(false));
+        let paths: Vec<&str> = warnings.list.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(paths, ["env/clear/A", "env/clear/B"], "{}", warnings.render_warnings(false));
     }
 }

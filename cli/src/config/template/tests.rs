@@ -194,6 +194,9 @@ fn anything_else_is_an_error_at_its_place() {
     assert_eq!(problem.message, "`.sum` is Ruby that dhow does not evaluate");
     assert_eq!((problem.span.unwrap().start, problem.span.unwrap().end), (12, 22));
     assert!(problem.hint.unwrap().contains("DHOW_ERB=ruby"));
+    let escape = refused("a: <%= \"b\\x41\" + ENV['X'] %>");
+    assert_eq!(escape.message, "`\\x` is Ruby that dhow does not evaluate");
+    assert_eq!((escape.span.unwrap().start, escape.span.unwrap().end), (9, 11));
     for (template, message) in [
         ("<%= File.read('x') %>", "`File.read` is Ruby that dhow does not evaluate"),
         ("<%= ENV.fetch('NONE') %>", "the environment variable NONE is not set"),
