@@ -48,7 +48,12 @@ fn main() -> ExitCode {
         Err(error) => {
             match error.downcast_ref::<ConfigError>() {
                 Some(problems) if problems.is_json() => print(&format!("{problems}\n")),
-                _ if caller.is_kamal => print(&caller.kamal_error(&error)),
+                problems if caller.is_kamal => {
+                    print(&caller.kamal_error(&error));
+                    if let Some(error) = problems {
+                        eprint!("{}", error.problems.beside_kamal_error(color.color));
+                    }
+                }
                 Some(problems) => eprintln!("{problems}"),
                 None => {
                     // Beside the text: a program that reads events should not have to read that.
@@ -114,6 +119,7 @@ fn no_line(error: &LineError, caller: Caller) -> ExitCode {
     match error {
         LineError::Unreadable { problems, .. } if caller.is_kamal => {
             print(&problems.kamal_error(caller.color));
+            eprint!("{}", problems.beside_kamal_error(false));
             return ExitCode::FAILURE;
         }
         LineError::Unreadable { problems, .. } => {

@@ -157,6 +157,34 @@ fn by_the_name_kamal_errors_are_kamals() {
     }
 }
 
+/// Standard output is Kamal's; what it has no place for goes beside it.
+#[test]
+fn by_the_name_kamal_places_and_warnings_go_to_standard_error() {
+    let project = Project::new();
+    let write = |name: &str, more: &str| {
+        std::fs::write(project.path().join("config").join(name), format!("{CONFIG}{more}\n"))
+            .unwrap();
+    };
+    write("template.yml", "retain_containers: <%= [1, 2].sum %>");
+    write("key.yml", "imgae: x");
+    write("octal.yml", "env: {clear: {A: 014}}");
+    for line in ["config -c config/template.yml", "secrets print -c config/template.yml"] {
+        let run = project.run("kamal", line);
+        assert_eq!((run.status, run.out.lines().count()), (Some(1), 1), "{run:?}");
+        assert!(run.err.contains("config/template.yml:7:"), "{run:?}");
+        assert!(run.err.contains("DHOW_ERB=ruby"), "{run:?}");
+    }
+    let run = project.run("kamal", "config -c config/key.yml");
+    assert!(run.out.contains("unknown key: imgae") && run.err.contains("did you mean"), "{run:?}");
+    let run = project.run("kamal", "config --version v1 -c config/octal.yml");
+    assert_eq!(run.status, Some(0), "{run:?}");
+    assert!(!run.out.contains("octal") && run.err.contains("is read as octal"), "{run:?}");
+    let quiet = project.run("kamal", "config -q --version v1 -c config/octal.yml");
+    assert_eq!((quiet.out, quiet.err), (run.out, String::new()));
+    // The whole of what there is to say is Kamal's line.
+    assert_eq!(project.run("kamal", "config -r nobody").err, "");
+}
+
 /// S28: what follows an alias is appended, so that a later option overrides an earlier one.
 #[test]
 fn what_follows_an_alias_overrides_it() {
@@ -177,6 +205,14 @@ fn proxy_boot_config_names_its_replacement() {
     let project = Project::new();
     let moved = format!("{CONFIG}proxy: {{run: {{http_port: 8080, options: {{label: a=b}}}}}}\n");
     std::fs::write(project.path().join("config/moved.yml"), moved).unwrap();
+    let beside = format!(
+        "{CONFIG}accessories: {{ui: {{image: u, host: 192.0.2.9, proxy: {{host: u.test, run: {{http_port: 8081}}}}}}}}\n"
+    );
+    std::fs::write(project.path().join("config/beside.yml"), beside).unwrap();
+    let run = project.run("dhow", "proxy boot_config get -c config/beside.yml");
+    assert!(run.out.starts_with("Host 192.0.2.9: --publish 8081:80"), "{run:?}");
+    let filtered = project.run("dhow", "proxy boot_config get -c config/beside.yml -r web");
+    assert_eq!((filtered.status, filtered.out.as_str()), (Some(1), ""), "{filtered:?}");
     let set = "proxy boot_config set --http-port 8080 --docker-options label=a=b";
     for name in ["dhow", "kamal"] {
         let run = project.run(name, set);

@@ -151,7 +151,7 @@ impl Sinks<'_> {
         }
         let text = kamal_output::render(&loaded.config, &version).map_err(io::Error::other)?;
         self.out.write_all(text.as_bytes())?;
-        if !self.as_kamal && !globals.quiet {
+        if !globals.quiet {
             write!(self.err, "{}", loaded.warnings.render_warnings(self.err_color))?;
         }
         Ok(true)
@@ -173,6 +173,7 @@ impl Sinks<'_> {
             writeln!(self.out, "{report:#}")?;
         } else if self.as_kamal {
             write!(self.out, "{}", problems.kamal_error(self.kamal_color))?;
+            write!(self.err, "{}", problems.beside_kamal_error(self.err_color))?;
         } else {
             write!(self.err, "{}", problems.render(self.err_color))?;
         }

@@ -17,7 +17,7 @@ use crate::config::model::{Config, ProxyRun, build};
 use crate::config::yaml::{Node, SourceMap, read};
 use crate::output::progress::print_line;
 use crate::project::Project;
-use crate::selection::{Selection, select};
+use crate::selection::{Filter, Selection, select};
 
 /// Subcommands.
 #[derive(Clone, Debug, Subcommand)]
@@ -135,7 +135,7 @@ pub fn run(globals: &Globals, command: &Proxy) -> anyhow::Result<Outcome> {
         .config_file
         .as_ref()
         .map_or_else(|| "config/deploy.yml".to_owned(), |path| path.display().to_string());
-    let present = runs(config, &select(config, &globals.filter())?);
+    let present = runs(config, &select(config, &globals.filter())?, &globals.filter());
     if args.action == Action::Get {
         if present.is_empty() {
             return Err(BootConfigError::OnHosts { file }.into());
@@ -157,14 +157,29 @@ pub fn run(globals: &Globals, command: &Proxy) -> anyhow::Result<Outcome> {
     Err(BootConfigError::Instead { action, run: wanted, file }.into())
 }
 
-/// `proxy.run` of each selected host that has one.
-fn runs<'c>(config: &'c Config, selection: &Selection) -> BTreeMap<&'c str, &'c ProxyRun> {
+/// `proxy.run` of each selected host that has one, an accessory's too.
+fn runs<'c>(
+    config: &'c Config,
+    selection: &Selection,
+    filter: &Filter,
+) -> BTreeMap<String, &'c ProxyRun> {
+    // A selection holds hosts of roles; without a filter every host is meant.
+    let all = filter.hosts.is_none() && filter.roles.is_none() && !filter.primary;
+    let selected = |host: &String| selection.hosts.contains(host);
     let roles = config.roles.iter().filter(|role| selection.roles.contains(&role.name));
     let with_run = roles.filter_map(|role| Some((role, role.proxy.as_ref()?.run.as_ref()?)));
-    with_run
-        .flat_map(|(role, run)| role.hosts.iter().map(move |at| (at.host.as_str(), run)))
-        .filter(|(host, _)| selection.hosts.iter().any(|selected| selected == host))
-        .collect()
+    let of_roles = with_run
+        .flat_map(|(role, run)| role.hosts.iter().map(move |at| (at.host.clone(), run)))
+        .filter(|(host, _)| selected(host));
+    let of_accessories = config
+        .accessories
+        .iter()
+        .filter_map(|accessory| Some((accessory, accessory.proxy.as_ref()?.run.as_ref()?)))
+        .flat_map(|(accessory, run)| {
+            config.accessory_hosts(accessory).into_iter().map(move |host| (host, run))
+        })
+        .filter(|(host, _)| all || selected(host));
+    of_accessories.chain(of_roles).collect()
 }
 
 /// The options as a `proxy.run` section: JSON, and so YAML on one line. Never empty, as an empty section is none.

@@ -266,6 +266,15 @@ impl Diagnostics {
         if color { format!("  \u{1b}[31m{text}\u{1b}[0m\n") } else { format!("  {text}\n") }
     }
 
+    /// What Kamal's line leaves out, for standard error: all problems with their places and hints. Empty where
+    /// there is no more to say.
+    #[must_use]
+    pub fn beside_kamal_error(&self, color: bool) -> String {
+        let more = |problem: &Diagnostic| problem.span.is_some() || problem.hint.is_some();
+        let says_more = self.list.len() > 1 || self.list.iter().any(more);
+        if says_more { self.render(color) } else { String::new() }
+    }
+
     /// All problems for programs: code, message, path, file, line, column, hint.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::model::{Config, Logging};
+use super::model::{Config, Logging, Placement};
 use super::yaml::emit::emit;
 use super::yaml::{Map, Node, NodeId, Span, Value};
 
@@ -80,9 +80,49 @@ impl Build {
     }
 
     fn hosts(&mut self, config: &Config) -> Node {
-        let hosts = config.all_hosts();
-        let items = hosts.iter().map(|host| self.host(config, host)).collect();
+        let mut items: Vec<Node> =
+            config.app_hosts().into_iter().map(|host| self.host(config, host)).collect();
+        for accessory in &config.accessories {
+            let named = config
+                .raw
+                .get("accessories")
+                .and_then(Node::as_map)
+                .and_then(|map| map.get(&accessory.name)?.as_map()?.get("hosts")?.as_list());
+            let tagged = named.filter(|hosts| hosts.iter().any(|host| host.as_map().is_some()));
+            let hosts: Vec<Node> = match (&accessory.placement, tagged) {
+                // Kamal takes an accessory's host with a tag for a host as it is.
+                (Placement::Hosts(_), Some(hosts)) => {
+                    hosts.iter().map(|host| self.copy(host)).collect()
+                }
+                _ => config
+                    .accessory_hosts(accessory)
+                    .iter()
+                    .map(|host| self.host(config, host))
+                    .collect(),
+            };
+            for host in hosts {
+                if !items.contains(&host) {
+                    items.push(host);
+                }
+            }
+        }
         self.node(Value::List(items))
+    }
+
+    /// The same as another object, so that it is written out once more.
+    fn copy(&mut self, node: &Node) -> Node {
+        let value = match &node.value {
+            Value::List(items) => Value::List(items.iter().map(|item| self.copy(item)).collect()),
+            Value::Map(map) => {
+                let mut copy = Map::default();
+                for entry in &map.entries {
+                    copy.insert(self.copy(&entry.key), self.copy(&entry.value));
+                }
+                Value::Map(copy)
+            }
+            scalar => scalar.clone(),
+        };
+        self.node(value)
     }
 
     /// A host as it was read: one that YAML takes for a number is printed as a number.

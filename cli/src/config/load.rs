@@ -1,5 +1,6 @@
 //! Reads the files, merges the destination over the base, checks, and builds the config.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use super::source::Sources;
 use super::template;
 use super::validate::{Checker, cross_check, validate};
 use super::version;
+use super::yaml::read::MAX_KEYS;
 use super::yaml::{self, Map, Node, Span, Surprise, Value};
 
 /// A config file larger than this is refused; real ones have some kilobytes.
@@ -68,7 +70,7 @@ pub fn load(options: &LoadOptions, outside: &dyn Outside) -> Result<Loaded, Diag
     if !problems.is_empty() {
         return Err(Diagnostics { list: problems, sources });
     }
-    let warnings = surprises_as_warnings(surprises, &expected);
+    let warnings = surprises_as_warnings(surprises, &expected, &config.raw);
     Ok(Loaded {
         config,
         warnings: Diagnostics { list: warnings, sources: sources.clone() },
@@ -124,7 +126,14 @@ fn read_tree(options: &LoadOptions, outside: &dyn Outside) -> Result<Tree, Diagn
     let mut root = Map::default();
     for path in files {
         match read_file(&path, &env, &mut sources, &mut surprises, outside) {
-            Ok(map) => deep_merge(&mut root, &map),
+            Ok(map) => {
+                if let Err(span) = deep_merge(&mut root, &map) {
+                    let message =
+                        format!("a map with more than {MAX_KEYS} keys, both files together");
+                    let problem = Diagnostic::new(Code::Syntax, message).at(span);
+                    return Err(Diagnostics::one(problem, sources));
+                }
+            }
             Err(problem) => return Err(Diagnostics::one(*problem, sources)),
         }
     }
@@ -139,12 +148,44 @@ pub fn destination_file(base: &Path, destination: &str) -> PathBuf {
     base.with_file_name(format!("{stem}.{destination}.yml"))
 }
 
-fn surprises_as_warnings(surprises: Vec<Surprise>, expected: &[Span]) -> Vec<Diagnostic> {
+fn surprises_as_warnings(
+    surprises: Vec<Surprise>,
+    expected: &[Span],
+    root: &Map,
+) -> Vec<Diagnostic> {
+    if surprises.is_empty() {
+        return Vec::new();
+    }
+    let mut paths = HashMap::new();
+    collect_paths(root, "", &mut paths);
     surprises
         .into_iter()
         .filter(|surprise| !expected.contains(&surprise.span))
-        .map(|surprise| Diagnostic::new(Code::Surprise, surprise.message).at(surprise.span))
+        .map(|Surprise { span, message }| {
+            let path = paths.remove(&span).unwrap_or_default();
+            Diagnostic::new(Code::Surprise, message).at(span).path(path)
+        })
         .collect()
+}
+
+/// The path of each key and each scalar by where it stands. An item of a list has the path of the list.
+fn collect_paths(map: &Map, above: &str, paths: &mut HashMap<Span, String>) {
+    for entry in &map.entries {
+        let name = entry.key.to_text();
+        let path = if above.is_empty() { name } else { format!("{above}/{name}") };
+        paths.insert(entry.key.span, path.clone());
+        collect_below(&entry.value, &path, paths);
+    }
+}
+
+fn collect_below(node: &Node, path: &str, paths: &mut HashMap<Span, String>) {
+    match &node.value {
+        Value::Map(map) => collect_paths(map, path, paths),
+        Value::List(items) => items.iter().for_each(|item| collect_below(item, path, paths)),
+        _ => {
+            paths.insert(node.span, path.to_owned());
+        }
+    }
 }
 
 fn read_file(
@@ -229,7 +270,12 @@ fn read_text(path: &Path, outside: &dyn Outside) -> Result<String, Box<Diagnosti
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        problem(format!("{shown} is not UTF-8 text: byte {at} belongs to no character"))
+        let before = String::from_utf8_lossy(error.as_bytes().get(..at).unwrap_or_default());
+        let (line, column) = (before.split('\n').count(), before.rsplit('\n').next());
+        let column = column.map_or(0, |text| text.chars().count()) + 1;
+        problem(format!(
+            "{shown} is not UTF-8 text: line {line}, column {column} (byte {at}) holds no character"
+        ))
     })?;
     if let Some(at) = text.find('\0') {
         return Err(problem(format!("{shown} is not text: byte {at} is zero")));
@@ -310,10 +356,59 @@ builder: {arch: amd64}
     }
 
     #[test]
+    fn the_keys_of_both_files_are_counted() {
+        let keys = |name: &str| -> String {
+            (0..3_000).map(|index| format!("{name}{index}: 1, ")).collect()
+        };
+        let outside = FakeOutside::default()
+            .file("config/deploy.yml", &format!("{BASE}env: {{clear: {{{}}}}}\n", keys("A")))
+            .file("config/deploy.staging.yml", &format!("env: {{clear: {{{}}}}}\n", keys("B")));
+        let options = LoadOptions { destination: Some("staging".into()), ..Default::default() };
+        let problems = load(&options, &outside).unwrap_err();
+        assert_eq!(problems.list[0].message, "a map with more than 5000 keys, both files together");
+        assert_eq!(problems.list[0].span.unwrap().file, 1);
+    }
+
+    /// Messages end up in the logs of CI.
+    #[test]
+    fn what_a_template_made_is_not_quoted() {
+        let of = |text: &str, value: &str| {
+            let outside = FakeOutside::default()
+                .with_var("T", value)
+                .file("config/deploy.yml", &format!("{BASE}{text}\n"));
+            match load(&LoadOptions::default(), &outside) {
+                Ok(loaded) => (loaded.warnings.render_warnings(false), String::new()),
+                Err(problems) => (problems.render(false), problems.kamal_error(false)),
+            }
+        };
+        let token = "env: {clear: {TOKEN: <%= ENV['T'] %>}}";
+        for (text, value, said) in [
+            (token, "01234567", "this value is read as octal"),
+            (token, "12:34:56", "this value is read as a number (base 60)"),
+            ("x-a: <%= ENV['T'] %>", "2024-05-06", "this value is read as a date"),
+            (token, "*hunter2", "unknown alias: it stands in this value"),
+            (token, "!ruby/hunter2 x", "the tag of this value is not supported"),
+            ("x-a: {hunter2: 1, <%= ENV['T'] %>: 2}", "hunter2", "this key is given twice"),
+            ("env: {clear: {T: 0<%= ENV['T'] %>1}}", "234", "this value is read as octal"),
+        ] {
+            let (shown, kamal) = of(text, value);
+            assert!(shown.contains(said), "{text}: {shown}");
+            let secret = value.trim_start_matches(['*', '!']);
+            let excerpts: Vec<&str> = shown.lines().filter(|it| !it.contains("<%=")).collect();
+            assert!(
+                !excerpts.concat().contains(secret) && !kamal.contains(secret),
+                "{shown}{kamal}"
+            );
+        }
+        // What stands in the file is.
+        assert!(of("env: {clear: {A: 014}} # <%= 1 %>", "").0.contains("`014` is read as octal"));
+    }
+
+    #[test]
     fn problems_are_worded_as_kamal_words_them() {
         for (more, message) in [
             ("proxy: {app_prt: 3}", "proxy: unknown key: app_prt"),
-            ("foo: 1\nbar: 2", "unknown keys: foo, bar"),
+            ("foo: 1\nbar: 2", "unknown key: foo"),
             ("stop_wait_time: 3", "unknown key: stop_wait_time"),
             ("volumes: {a: 1}", "volumes: should be an array"),
             ("env: {clear: {A: [1]}}", "env/clear/A: should be a string"),
@@ -324,6 +419,15 @@ builder: {arch: amd64}
         ] {
             assert_eq!(first(more), message, "{more}");
         }
+    }
+
+    /// Kamal tells all at once; here each is told once, with its place.
+    #[test]
+    fn each_unknown_key_is_told_once() {
+        let problems = load_text(&format!("{BASE}proxy: {{foo: 1, bar: 2}}\n")).unwrap_err();
+        let messages: Vec<&str> = problems.list.iter().map(|p| p.message.as_str()).collect();
+        assert_eq!(messages, ["proxy: unknown key: foo", "proxy: unknown key: bar"]);
+        assert!(problems.kamal_error(false).ends_with("): proxy: unknown keys: foo, bar\n"));
     }
 
     #[test]
@@ -361,6 +465,7 @@ builder: {arch: amd64}
         let loaded =
             load_text(&format!("{BASE}env: {{clear: {{A: on, B: 014}}}}\nproxy: {{ssl: no}}\n"));
         let warnings = loaded.unwrap().warnings;
-        assert_eq!(warnings.list.len(), 2, "{}", warnings.render_warnings(false));
+        let paths: Vec<&str> = warnings.list.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(paths, ["env/clear/A", "env/clear/B"], "{}", warnings.render_warnings(false));
     }
 }

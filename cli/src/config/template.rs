@@ -8,6 +8,7 @@
 //! lists, a handful of methods, `||`, `&&`, `!`, `==`, `!=`, `?:`, variables, `if`, `unless`,
 //! `elsif`, `else`, `end`, `require` (ignored), comments and the trim mode `-`.
 
+mod comments;
 mod eval;
 mod expr;
 mod instead;
@@ -63,8 +64,9 @@ pub fn render(
     let pieces = scan::scan(text).map_err(&failed)?;
     let mut renderer = Renderer {
         out: Rendered::default(),
-        evaluator: Evaluator::new(env, outside),
+        evaluator: Evaluator::new(text, env, outside),
         branches: Vec::new(),
+        unknown_at: 0,
     };
     for piece in &pieces {
         renderer.piece(piece).map_err(&failed)?;
@@ -91,12 +93,16 @@ struct Branch {
     negated: bool,
     /// Whether its `else` was met, after which only `end` can come.
     last: bool,
+    /// Why nobody knows what is to be written, for one in a comment; comments alone can then be left out.
+    unknown: Option<Problem>,
 }
 
 struct Renderer<'a> {
     out: Rendered,
     evaluator: Evaluator<'a>,
     branches: Vec<Branch>,
+    /// Which branch, if any, was the last of which nobody knows what is to be written.
+    unknown_at: usize,
 }
 
 impl Renderer<'_> {
@@ -117,16 +123,71 @@ impl Renderer<'_> {
     fn piece(&mut self, piece: &Piece<'_>) -> Result<(), Problem> {
         match piece {
             Piece::Text { text, start } => {
+                if let Some(problem) = self.unknown()
+                    && !is_comment(text)
+                {
+                    return Err(problem.clone());
+                }
                 if self.active() {
                     self.write(text, *start, true)?;
                 }
                 Ok(())
             }
-            Piece::Tag(tag) => {
-                let result = self.tag(tag);
-                // ERB in a YAML comment never fails: nothing of it can reach the config.
-                if tag.in_comment { Ok(()) } else { result }
+            Piece::Tag(tag) if tag.in_comment => {
+                let depth = self.branches.len();
+                if let Err(problem) = self.tag(tag) {
+                    self.commented(tag, problem, depth == self.branches.len());
+                } else if let (Some(name), Some(problem)) =
+                    (expr::assigned(tag.code.trim()), self.unknown())
+                {
+                    let problem = problem.clone();
+                    self.evaluator.lose(name, problem);
+                }
+                Ok(())
             }
+            Piece::Tag(tag) => match self.unknown() {
+                Some(problem) => Err(problem.clone()),
+                None => self.tag(tag),
+            },
+        }
+    }
+
+    fn unknown(&self) -> Option<&Problem> {
+        // Those within it are not written anyway, so there is one at a time.
+        self.branches.get(self.unknown_at).and_then(|branch| branch.unknown.as_ref())
+    }
+
+    /// ERB in a YAML comment never fails by itself: only what depends on it does, and stands outside the comment.
+    fn commented(&mut self, tag: &Tag<'_>, problem: Problem, unopened: bool) {
+        let code = tag.code.trim();
+        let last = self.branches.len().saturating_sub(1);
+        if let Some(name) = expr::assigned(code) {
+            if self.active() {
+                self.evaluator.lose(name, problem);
+            }
+        } else if expr::opens_block(code) && !tag.output && unopened {
+            let outer = self.active();
+            if outer {
+                self.unknown_at = self.branches.len();
+            }
+            self.branches.push(Branch {
+                start: tag.start,
+                outer,
+                active: false,
+                taken: true,
+                negated: false,
+                last: false,
+                unknown: outer.then_some(problem),
+            });
+        } else if code.starts_with("elsif")
+            && let Some(branch) = self.branches.last_mut()
+        {
+            if branch.outer {
+                branch.unknown = Some(problem);
+                self.unknown_at = last;
+            }
+            branch.active = false;
+            branch.taken = true;
         }
     }
 
@@ -137,8 +198,9 @@ impl Renderer<'_> {
                 self.evaluator.declare(name);
             }
         }
+        self.evaluator.runs_commands = !tag.in_comment;
         if tag.output {
-            if !self.active() || tag.in_comment {
+            if !self.active() {
                 return Ok(());
             }
             let mut last = Value::Nil;
@@ -167,6 +229,7 @@ impl Renderer<'_> {
                     taken: holds || !outer,
                     negated: *negated,
                     last: false,
+                    unknown: None,
                 });
                 Ok(())
             }
@@ -200,13 +263,18 @@ impl Renderer<'_> {
                 Ok(())
             }
             Statement::Assign { .. } | Statement::Expression(_) | Statement::Require => {
-                if self.active() && !tag.in_comment {
+                if self.active() {
                     self.evaluator.run(statement)?;
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// Whether a text that follows a tag in a comment is nothing but the rest of that line and more comments.
+fn is_comment(text: &str) -> bool {
+    text.lines().skip(1).map(str::trim_start).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 #[cfg(test)]

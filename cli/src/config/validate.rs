@@ -93,7 +93,7 @@ impl Checker {
         problem.hint = hint;
     }
 
-    /// Kamal names all unknown keys of a map in one message; here each has its place besides.
+    /// Kamal names all unknown keys of a map in one message; here each has its own, with its place.
     fn unknown_keys(&mut self, map: &Map, section: &Section, extensions: bool) {
         let known = |key: &Node| match &key.value {
             super::yaml::Value::String(name) => section.key(name).is_some(),
@@ -108,22 +108,19 @@ impl Checker {
             .filter(|key| !known(key))
             .filter(|key| !(extensions && key.to_text().starts_with("x-")))
             .collect();
-        let Some(first) = unknown.first() else { return };
         let names: Vec<String> = unknown.iter().map(|key| key.to_text()).collect();
-        let word = if names.len() == 1 { "key" } else { "keys" };
         let context = self.context();
-        let told = names.iter().take(MAX_PROBLEMS);
-        let hints: Vec<Option<String>> =
-            told.map(|name| unknown_hint(&context, name, section)).collect();
-        let legacy = names.iter().any(|name| legacy_hint(&context, name).is_some());
-        let code = if legacy { Code::LegacyKey } else { Code::UnknownKey };
-        let problem =
-            self.report(code, &format!("unknown {word}: {}", names.join(", ")), Some(first.span));
-        problem.hint.clone_from(&hints[0]);
-        for ((key, name), hint) in unknown.iter().zip(&names).zip(hints).skip(1) {
-            let problem =
-                self.report(Code::UnknownKey, &format!("unknown key: {name}"), Some(key.span));
+        for (index, (key, name)) in unknown.iter().zip(&names).enumerate().take(MAX_PROBLEMS) {
+            let is_legacy = legacy_hint(&context, name).is_some();
+            let code = if is_legacy { Code::LegacyKey } else { Code::UnknownKey };
+            let hint = unknown_hint(&context, name, section);
+            let problem = self.report(code, &format!("unknown key: {name}"), Some(key.span));
             problem.hint = hint;
+            if index == 0 && names.len() > 1 {
+                let all = format!("unknown keys: {}", names.join(", "));
+                let all = if context.is_empty() { all } else { format!("{context}: {all}") };
+                problem.kamal = Some(all);
+            }
         }
     }
 }

@@ -19,21 +19,44 @@ const SHELL_CHARACTERS: [char; 22] = [
 
 /// Evaluates in one environment; keeps variables.
 pub(super) struct Evaluator<'a> {
+    /// The template.
+    source: &'a str,
     env: &'a [(String, String)],
     outside: &'a dyn Outside,
     /// By name; nothing where an assignment was met, but not carried out.
     variables: BTreeMap<String, Value>,
+    /// By name; what an assignment in a comment failed with.
+    lost: BTreeMap<String, Problem>,
     made: usize,
+    /// Whether commands are run; in a YAML comment none is.
+    pub(super) runs_commands: bool,
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn new(env: &'a [(String, String)], outside: &'a dyn Outside) -> Self {
-        Self { env, outside, variables: BTreeMap::new(), made: 0 }
+    pub(super) fn new(
+        source: &'a str,
+        env: &'a [(String, String)],
+        outside: &'a dyn Outside,
+    ) -> Self {
+        Self {
+            source,
+            env,
+            outside,
+            variables: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            made: 0,
+            runs_commands: true,
+        }
     }
 
     /// An assignment was met: from here on the variable is known, with nothing in it if it had no value.
     pub(super) fn declare(&mut self, name: &str) {
         self.variables.entry(name.to_owned()).or_insert(Value::Nil);
+    }
+
+    /// An assignment failed, and the template goes on: what uses the variable fails likewise.
+    pub(super) fn lose(&mut self, name: &str, problem: Problem) {
+        self.lost.insert(name.to_owned(), problem);
     }
 
     /// Runs a statement that is no branch.
@@ -42,6 +65,7 @@ impl<'a> Evaluator<'a> {
             Statement::Assign { name, value } => {
                 let value = self.value(value)?;
                 self.variables.insert(name.clone(), value.clone());
+                self.lost.remove(name);
                 Ok(value)
             }
             Statement::Expression(expr) => self.value(expr),
@@ -78,9 +102,10 @@ impl<'a> Evaluator<'a> {
             Kind::List(items) => {
                 Value::List(items.iter().map(|item| self.value(item)).collect::<Result<_, _>>()?)
             }
-            Kind::Variable(name) => match self.variables.get(name) {
-                Some(value) => value.clone(),
-                None => return Err(Problem::ruby(expr, name)),
+            Kind::Variable(name) => match (self.lost.get(name), self.variables.get(name)) {
+                (Some(problem), _) => return Err(problem.clone()),
+                (None, Some(value)) => value.clone(),
+                (None, None) => return Err(Problem::ruby(expr, name)),
             },
             Kind::Env(name) => {
                 let name = self.name(name)?;
@@ -182,9 +207,16 @@ impl<'a> Evaluator<'a> {
     /// Runs a command as Ruby's backticks do: the exit status is not looked at, but a command that
     /// is not there is an error.
     fn command(&self, command: &str, at: &Expr) -> Result<String, Problem> {
-        let shown: String = command.chars().take(80).collect();
+        if !self.runs_commands {
+            let mut problem = Problem::of(at, "a command in a YAML comment is not run");
+            problem.hint = Some("take the tag out of the comment, or delete it".into());
+            return Err(problem);
+        }
+        // As it is written: what is put into it may be a secret.
+        let written = self.source.get(at.start..at.end).unwrap_or_default();
+        let shown: String = written.chars().take(80).collect();
         let failed = |cause: String| {
-            let mut problem = Problem::of(at, format!("the command `{shown}` {cause}"));
+            let mut problem = Problem::of(at, format!("the command {shown} {cause}"));
             problem.hint = Some("run it in a shell to see what it says".into());
             problem
         };

@@ -10,15 +10,20 @@ use library::is_standard_library;
 /// Nesting deeper than this is refused.
 const MAX_DEPTH: usize = 50;
 
+/// A statement with more operators, methods and indices than this is refused: each makes its tree one deeper,
+/// however flat it is written.
+const MAX_LINKS: usize = 200;
+
 /// Parses the code of a tag that begins at byte `offset` of the template.
 pub(super) fn parse(code: &str, offset: usize) -> Result<Vec<Statement>, Problem> {
-    let mut parser = Parser { code, at: 0, offset, depth: 0, bare: false };
+    let mut parser = Parser { code, at: 0, offset, depth: 0, links: 0, bare: false };
     let mut statements = Vec::new();
     loop {
         parser.skip_separators();
         if parser.rest().is_empty() {
             return Ok(statements);
         }
+        parser.links = 0;
         statements.push(parser.statement()?);
         parser.skip_spaces();
         let rest = parser.rest();
@@ -28,11 +33,38 @@ pub(super) fn parse(code: &str, offset: usize) -> Result<Vec<Statement>, Problem
     }
 }
 
+/// The variable that the code of a tag assigns, as far as its beginning tells.
+pub(super) fn assigned(code: &str) -> Option<&str> {
+    let end = code.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
+    let (name, rest) = code.split_at(end);
+    let rest = rest.trim_start_matches([' ', '\t']);
+    // `||=`, `&&=` and `+=` too.
+    let rest = rest.trim_start_matches(['|', '&', '+', '-', '*']);
+    let assigns = rest.starts_with('=') && !rest.starts_with("==") && !rest.starts_with("=~");
+    (assigns && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')).then_some(name)
+}
+
+/// Whether code, of the subset or not, opens what an `end` in another tag closes.
+pub(super) fn opens_block(code: &str) -> bool {
+    let mut words = code.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '|'));
+    let opens = ["if", "unless", "case", "while", "until", "for", "begin"];
+    let first = words.next().unwrap_or_default();
+    // `do |a, b|` or `do`, at the end.
+    let head = match code.strip_suffix('|') {
+        Some(rest) => rest.rsplit_once('|').map_or("", |(head, _)| head.trim_end()),
+        None => code,
+    };
+    let does = head.split_whitespace().next_back() == Some("do");
+    does || (opens.contains(&first) && code.split_whitespace().next_back() != Some("end"))
+}
+
 struct Parser<'a> {
     code: &'a str,
     at: usize,
     offset: usize,
     depth: usize,
+    /// Operators, methods and indices of the statement so far.
+    links: usize,
     /// Whether arguments may stand without parentheses here: not in what an operator joins, nor in other arguments.
     bare: bool,
 }
@@ -220,6 +252,7 @@ impl<'a> Parser<'a> {
                 self.rest().strip_prefix(**operator).is_some_and(|rest| !rest.starts_with('='))
             };
             let Some(operator) = operators.iter().find(is_here) else { return Ok(left) };
+            self.link()?;
             self.at += operator.len();
             self.skip_blank();
             let outer = std::mem::replace(&mut self.bare, false);
@@ -228,6 +261,15 @@ impl<'a> Parser<'a> {
             let (start, end) = (left.start, right.end);
             let kind = Kind::Binary { operator, left: Box::new(left), right: Box::new(right) };
             left = Expr { kind, start, end };
+        }
+    }
+
+    fn link(&mut self) -> Result<(), Problem> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            Err(self.problem("this expression is too long"))
+        } else {
+            Ok(())
         }
     }
 
@@ -248,6 +290,7 @@ impl<'a> Parser<'a> {
         let mut value = self.primary()?;
         loop {
             if self.rest().starts_with('[') {
+                self.link()?;
                 self.at += 1;
                 let index = self.part()?;
                 self.skip_blank();
@@ -266,6 +309,7 @@ impl<'a> Parser<'a> {
             if !(safe || self.is_method_dot()) {
                 return Ok(value);
             }
+            self.link()?;
             self.skip_blank();
             self.at += if safe { 2 } else { 1 };
             value = self.call(value, safe)?;

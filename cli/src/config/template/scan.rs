@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::comments::Comments;
 use super::syntax::Problem;
 
 /// A part of a template.
@@ -71,7 +72,7 @@ pub(super) fn scan(text: &str) -> Result<Vec<Piece<'_>>, Problem> {
             end += if rest.starts_with("\r\n") { 2 } else { usize::from(rest.starts_with('\n')) };
         }
         let in_comment = comments.holds(start);
-        comments.skip_to(end);
+        comments.skip_to(end, mark == Some(b'='));
         if mark != Some(b'#') {
             pieces.push(Piece::Tag(Tag {
                 code: without_escapes(&text[code_start..code_end]),
@@ -108,83 +109,4 @@ fn find_end(code: &str) -> Option<usize> {
         }
         from = at + 2;
     }
-}
-
-/// Finds YAML comments, reading on from tag to tag: a line with a thousand tags is read once.
-struct Comments<'a> {
-    text: &'a str,
-    /// Read up to here.
-    at: usize,
-    line_start: usize,
-    quote: Option<char>,
-    before: char,
-    /// A `#` stood in this line, outside quotes and after white space.
-    hash: bool,
-    /// Whether this line belongs to a block of text, where a `#` is nothing special.
-    block: Option<bool>,
-}
-
-impl<'a> Comments<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, at: 0, line_start: 0, quote: None, before: ' ', hash: false, block: None }
-    }
-
-    /// Whether the place `at`, which is not before the last one, lies in a comment.
-    fn holds(&mut self, at: usize) -> bool {
-        let part = &self.text[self.at..at];
-        for (offset, c) in part.char_indices() {
-            match (self.quote, c) {
-                (_, '\n') => {
-                    let line_start = self.at + offset + 1;
-                    *self = Self { line_start, at: self.at, ..Self::new(self.text) };
-                    continue;
-                }
-                (Some(open), c) if c == open => self.quote = None,
-                (Some(_), _) => {}
-                // An apostrophe within a word is no quote.
-                (None, '"' | '\'') if !self.before.is_alphanumeric() => self.quote = Some(c),
-                (None, '#') if self.before.is_whitespace() => self.hash = true,
-                (None, _) => {}
-            }
-            self.before = c;
-        }
-        self.at = at;
-        let (before, line) = self.text[..at].split_at(self.line_start);
-        self.hash && !*self.block.get_or_insert_with(|| in_block(before, line))
-    }
-
-    /// Goes over a tag: what is in it is Ruby.
-    fn skip_to(&mut self, at: usize) {
-        self.at = at;
-        self.before = '>';
-    }
-}
-
-/// How many lines a block is looked for; more could take for ever.
-const BLOCK_LINES: usize = 200;
-
-/// Whether a line that begins with `line` belongs to a block (`key: |`) that begins in `before`.
-fn in_block(before: &str, line: &str) -> bool {
-    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
-    let own = indent(line);
-    // Upwards, from parent to parent; the line below a block's head is the first of its text.
-    let (mut limit, mut below) = (own, own);
-    let lines = before.rsplit('\n').take(BLOCK_LINES).map(str::trim_end);
-    for line in lines.filter(|line| !line.is_empty()) {
-        let this = indent(line);
-        if this < limit {
-            if is_head(line) {
-                return own >= below;
-            }
-            limit = this;
-        }
-        below = this;
-    }
-    false
-}
-
-/// Whether a block of text begins below this line.
-fn is_head(line: &str) -> bool {
-    let last = line.rsplit([' ', '\t']).next().unwrap_or_default();
-    last.starts_with(['|', '>']) && last[1..].chars().all(|c| matches!(c, '+' | '-' | '1'..='9'))
 }

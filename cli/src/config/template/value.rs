@@ -149,7 +149,8 @@ fn text_method(
             cut.strip_suffix('\r').unwrap_or(cut).to_owned()
         }
         ("upcase", []) => text.to_uppercase(),
-        ("downcase", []) => text.to_lowercase(),
+        // Each character by itself: Ruby knows no sigma at the end of a word.
+        ("downcase", []) => text.chars().flat_map(char::to_lowercase).collect(),
         ("split", []) => return Ok(split(text, " ")),
         ("split", [Value::Text(separator)]) if !separator.is_empty() => {
             return Ok(split(text, separator));

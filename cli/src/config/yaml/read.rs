@@ -61,6 +61,13 @@ impl SourceMap {
         };
         if *copied { source + (index - out) } else { *source }
     }
+
+    /// Whether the bytes from `start` to before `end` of the parsed text stand in the file as they are.
+    fn is_copied(&self, start: u32, end: u32) -> bool {
+        let piece = |index| self.pieces.partition_point(|piece| piece.0 <= index).saturating_sub(1);
+        let (first, last) = (piece(start), piece(end.saturating_sub(1).max(start)));
+        self.pieces.iter().take(last + 1).skip(first).all(|(_, _, copied)| *copied)
+    }
 }
 
 /// Reads the first document of `text`; `None` when there is none.
@@ -149,6 +156,12 @@ impl Reader<'_, '_, '_> {
         Span { file: self.file, start, end: end.max(start) }
     }
 
+    /// Whether the file shows it. What a template made may be a secret, and is not repeated in messages.
+    fn is_shown(&self, event: &Event) -> bool {
+        let index = |index| u32::try_from(self.guarded.original(index)).unwrap_or(u32::MAX);
+        self.map.is_copied(index(event.start_mark.index), index(event.end_mark.index))
+    }
+
     fn charge(&mut self, count: usize, span: Span) -> Result<(), ReadError> {
         self.nodes = self.nodes.saturating_add(count);
         if self.nodes <= MAX_NODES {
@@ -166,6 +179,7 @@ impl Reader<'_, '_, '_> {
 
     fn node(&mut self, event: Event, depth: usize) -> Result<Node, ReadError> {
         let span = self.span(&event);
+        let shown = self.is_shown(&event);
         if depth > MAX_DEPTH {
             return Err(ReadError {
                 message: format!("nested more than {MAX_DEPTH} levels deep"),
@@ -180,9 +194,11 @@ impl Reader<'_, '_, '_> {
         match event.data {
             EventData::Alias { anchor } => {
                 let Some((node, size)) = self.anchors.get(&anchor) else {
+                    let anchor = if shown { &anchor } else { "it stands in this value" };
                     return Err(ReadError {
                         message: format!("unknown alias: {anchor}"),
-                        psych: Some(format!("An alias referenced an unknown anchor: {anchor}")),
+                        psych: shown
+                            .then(|| format!("An alias referenced an unknown anchor: {anchor}")),
                         is_alias: true,
                         span,
                     });
@@ -199,14 +215,14 @@ impl Reader<'_, '_, '_> {
                 } else {
                     value
                 };
-                let value = self.scalar(value, tag.as_deref(), quoted_implicit, span)?;
+                let value = self.scalar(value, tag.as_deref(), quoted_implicit, span, shown)?;
                 self.anchored(anchor, Node { value, span, id }, before)
             }
             EventData::SequenceStart { tag: Some(tag), .. }
             | EventData::MappingStart { tag: Some(tag), .. }
                 if makes_object(&tag) =>
             {
-                Err(unsupported(&tag, span))
+                Err(unsupported(&tag, span, shown))
             }
             EventData::SequenceStart { anchor, .. } => {
                 let (items, end) = self.sequence(depth)?;
@@ -266,28 +282,31 @@ impl Reader<'_, '_, '_> {
                 return Ok((map, self.span(&event).end));
             }
             let merge = is_merge_key(&event);
+            let shown = self.is_shown(&event);
             let key = self.node(event, depth + 1)?;
             let event = self.next()?;
             let alias = matches!(event.data, EventData::Alias { .. });
             let value = self.node(event, depth + 1)?;
             // A list is merged where it is written out, not where it is an alias.
             let merge = merge && !(alias && value.as_list().is_some());
-            if merge && merge_into(&mut map, &value) {
+            let (span, name) = (key.span, key.to_text());
+            let too_many = || ReadError {
+                message: format!("a map with more than {MAX_KEYS} keys"),
+                psych: None,
+                is_alias: false,
+                span,
+            };
+            if merge && merge_into(&mut map, &value).map_err(|TooMany| too_many())? {
                 continue;
             }
-            let (span, name) = (key.span, key.to_text());
             if map.entries.len() >= MAX_KEYS {
-                return Err(ReadError {
-                    message: format!("a map with more than {MAX_KEYS} keys"),
-                    psych: None,
-                    is_alias: false,
-                    span,
-                });
+                return Err(too_many());
             }
             if map.insert(key, value) && !merge {
+                let name = if shown { format!("`{name}`") } else { "this key".into() };
                 self.surprises.push(Surprise {
                     span,
-                    message: format!("`{name}` is given twice in this map; the last one wins"),
+                    message: format!("{name} is given twice in this map; the last one wins"),
                 });
             }
         }
@@ -299,6 +318,7 @@ impl Reader<'_, '_, '_> {
         tag: Option<&str>,
         quoted: bool,
         span: Span,
+        shown: bool,
     ) -> Result<Value, ReadError> {
         if quoted {
             return Ok(Value::String(text));
@@ -316,12 +336,12 @@ impl Reader<'_, '_, '_> {
                     other => other,
                 });
             }
-            Some(tag) if makes_object(tag) => return Err(unsupported(tag, span)),
+            Some(tag) if makes_object(tag) => return Err(unsupported(tag, span, shown)),
             // Any other tag: Psych resolves the text as if it were plain.
             Some(_) => return Ok(scalar::resolve(&text)),
         }
         let value = scalar::resolve(&text);
-        if let Some(message) = scalar::surprise(&text, &value) {
+        if let Some(message) = scalar::surprise(&text, &value, shown) {
             self.surprises.push(Surprise { span, message });
         }
         Ok(value)
@@ -337,9 +357,10 @@ fn makes_object(tag: &str) -> bool {
         || tag == "!binary"
 }
 
-fn unsupported(tag: &str, span: Span) -> ReadError {
-    let shown = tag.replacen("tag:yaml.org,2002:", "!!", 1);
-    let message = format!("the tag {shown} is not supported");
+fn unsupported(tag: &str, span: Span, shown: bool) -> ReadError {
+    let tag = tag.replacen("tag:yaml.org,2002:", "!!", 1);
+    let tag = if shown { &tag } else { "of this value" };
+    let message = format!("the tag {tag} is not supported");
     ReadError { message, psych: None, is_alias: false, span }
 }
 
@@ -352,32 +373,39 @@ fn is_merge_key(event: &Event) -> bool {
     )
 }
 
+/// A map has more than [`MAX_KEYS`] keys.
+struct TooMany;
+
 /// Merges as Psych does: in place, so that a merge *after* a key overrides it.
 ///
 /// False when `value` is nothing that can be merged; Ruby then keeps `<<` as an ordinary key.
-fn merge_into(map: &mut Map, value: &Node) -> bool {
+fn merge_into(map: &mut Map, value: &Node) -> Result<bool, TooMany> {
     match &value.value {
         Value::Map(other) => {
-            for entry in &other.entries {
-                map.insert(entry.key.clone(), entry.value.clone());
-            }
-            true
+            insert_all(map, other)?;
+            Ok(true)
         }
         Value::List(items) if items.iter().all(|item| item.as_map().is_some()) => {
             // Earlier maps win over later ones; the order of keys is that of the reversed list.
             let mut merged = Map::default();
             for other in items.iter().rev().filter_map(Node::as_map) {
-                for entry in &other.entries {
-                    merged.insert(entry.key.clone(), entry.value.clone());
-                }
+                insert_all(&mut merged, other)?;
             }
-            for entry in merged.entries {
-                map.insert(entry.key, entry.value);
-            }
-            true
+            insert_all(map, &merged)?;
+            Ok(true)
         }
-        _ => false,
+        _ => Ok(false),
     }
+}
+
+fn insert_all(map: &mut Map, other: &Map) -> Result<(), TooMany> {
+    for entry in &other.entries {
+        map.insert(entry.key.clone(), entry.value.clone());
+        if map.entries.len() > MAX_KEYS {
+            return Err(TooMany);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -417,6 +445,20 @@ mod tests {
             text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
         }
         assert!(error(&text).contains("more than 200000 nodes"));
+    }
+
+    /// Each key is compared with those before it, also where it comes by a merge.
+    #[test]
+    fn merged_keys_are_counted() {
+        let keys = |name: &str| -> String {
+            (0..3_000).map(|index| format!("{name}{index}: 1, ")).collect()
+        };
+        let maps = format!("a: &a {{{}}}\nb: &b {{{}}}\n", keys("a"), keys("b"));
+        for merge in ["{<<: *a, <<: *b}", "{<<: [*a, *b]}", "{b9999: 1, <<: [*a], <<: *b}"] {
+            let text = format!("{maps}c: {merge}\n");
+            assert_eq!(error(&text), "a map with more than 5000 keys", "{merge}");
+        }
+        tree(&format!("{maps}c: {{<<: [*a, *a], <<: *a}}\n"));
     }
 
     #[test]

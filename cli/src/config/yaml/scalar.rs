@@ -51,34 +51,34 @@ fn looks_like_word(text: &str) -> bool {
 ///
 /// `value` is what [`resolve`] gave for `text`.
 #[must_use]
-pub fn surprise(text: &str, value: &Value) -> Option<String> {
+pub fn surprise(text: &str, value: &Value, shown: bool) -> Option<String> {
     let lower = text.to_ascii_lowercase();
-    match value {
+    let reading = match value {
         Value::Bool(is) if matches!(lower.as_str(), "yes" | "no" | "on" | "off") => {
-            Some(format!("`{text}` is read as the boolean {is}; quote it to keep the text"))
+            format!("the boolean {is}")
         }
         Value::Int(number) => {
             let digits = text.trim_start_matches(['-', '+']);
-            if digits.contains(':') {
-                return Some(format!(
-                    "`{text}` is read as {number} (base 60); quote it to keep the text"
-                ));
-            }
             let octal = digits.len() > 1
                 && digits.starts_with('0')
                 && digits.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
-            octal.then(|| {
-                format!("`{text}` is read as octal, that is {number}; quote it to keep the text")
-            })
+            match (digits.contains(':'), octal) {
+                (true, _) if shown => format!("{number} (base 60)"),
+                (true, _) => "a number (base 60)".into(),
+                (false, true) if shown => format!("octal, that is {number}"),
+                (false, true) => "octal".into(),
+                (false, false) => return None,
+            }
         }
-        Value::Float(number) if text.contains(':') => Some(format!(
-            "`{text}` is read as the number {number} (base 60); quote it to keep the text"
-        )),
-        Value::Date(_) | Value::Time(_) => {
-            Some(format!("`{text}` is read as a date; quote it to keep the text"))
+        Value::Float(number) if text.contains(':') && shown => {
+            format!("the number {number} (base 60)")
         }
-        _ => None,
-    }
+        Value::Float(_) if text.contains(':') => "a number (base 60)".into(),
+        Value::Date(_) | Value::Time(_) => "a date".into(),
+        _ => return None,
+    };
+    let what = if shown { format!("`{text}`") } else { "this value".into() };
+    Some(format!("{what} is read as {reading}; quote it to keep the text"))
 }
 
 fn word(text: &str) -> Value {

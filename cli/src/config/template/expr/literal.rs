@@ -133,7 +133,10 @@ impl Parser<'_> {
             'f' => "\u{c}".into(),
             '\n' => String::new(),
             // Characters by number.
-            '0'..='7' | 'x' | 'u' | 'c' | 'C' | 'M' => return Err(self.unsupported()),
+            '0'..='7' | 'x' | 'u' | 'c' | 'C' | 'M' => {
+                let (start, end) = (self.place() - 1, self.place() + next.len_utf8());
+                return Err(Problem::outside(&format!("\\{next}"), start, end));
+            }
             other => other.into(),
         })
     }
