@@ -213,7 +213,8 @@ pub(crate) fn boot_groups_run_their_hooks_and_roles_without_proxy_are_waited_for
     }
     // A bad version stops in the first group: the others are not even begun.
     let failed = stage.deploy(&project, "bad")?;
-    ensure!(!failed.success() && failed.text().contains(one), "{}", failed.text());
+    let at = format!("boot 1 of 3: {}: role groups/worker", fleet.host(1).address());
+    ensure!(!failed.success() && failed.text().contains(&at), "{}", failed.text());
     ensure!(failed.text().contains("exited with status 1"), "{}", failed.text());
     for host in fleet.hosts() {
         ensure!(containers(host, "groups", false)? == ["groups-worker-v2"], "v2 does not run on");
