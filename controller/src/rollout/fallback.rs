@@ -63,7 +63,8 @@ impl Kept {
                 self.attempted = Some(attempted);
             }
         }
-        if let Some(promised) = self.promised.take() {
+        // The rollout's own was made by a commit that did not come about.
+        if let Some(promised) = self.promised.take().filter(|p| !is_own(p)) {
             // At the end a newer one that failed is the rollout's own.
             let speaks = |s: &Status| match moment {
                 Moment::Begin => s.generation >= promised.generation,
@@ -166,6 +167,8 @@ mod tests {
         assert_eq!(back(Some(says(3, failed(), Some(1))), Moment::End("r3")), 2);
         assert_eq!(back(Some(says(3, failed(), Some(1))), Moment::Begin), 1);
         assert_eq!(back(Some(says(3, failed(), Some(2))), Moment::Begin), 2);
+        // Of a rollout that does not succeed after all.
+        assert_eq!(back(None, Moment::End("r2")), 1);
     }
 
     #[test]
