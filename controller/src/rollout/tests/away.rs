@@ -1,9 +1,12 @@
 //! What hosts go back to that missed a rollout, or whose end of one nobody knew.
 
+use std::sync::Arc;
+
+use dhow_proto::breakpoint::{Asked, Breakpoints, Wait};
 use dhow_proto::model::intent::Desired;
 
 use super::State;
-use super::fleet::Behaviour;
+use super::fleet::{Behaviour, Fleet};
 use super::world::World;
 use crate::rollout::Rollouts;
 
@@ -108,4 +111,28 @@ async fn what_was_tried_with_an_unknown_end_is_gone_back_to_only_where_it_served
             assert!(served.contains(&format!("h2: job v1, web {version}")), "{next}: {served}");
         }
     }
+}
+
+/// Has h2 come back when a rollout is about to put hosts back, before it says anything.
+struct Arrival(Arc<Fleet>);
+
+impl Asked for Arrival {
+    fn ask<'a>(&'a self, point: &'a str) -> Wait<'a> {
+        if point.contains("before put-back") {
+            self.0.forget("h2");
+            self.0.begin_to_arrive("h2");
+        }
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_just_come_back_and_told_nothing_keeps_what_serves() {
+    let world = World::new(&["h1", "h2", "h3"]).await;
+    world.deploy(&world.rollouts("a"), "v1", &[]).await;
+    let arrival = Arc::new(Arrival(Arc::clone(&world.fleet)));
+    let rollouts = world.rollouts_at("b", Breakpoints::of(arrival));
+    fails(&world, &rollouts, "v2", Behaviour::Vanish).await;
+    assert_eq!(world.served(), "h1: web v1\nh2: job v1, web v2\nh3: job v1");
+    assert_eq!(world.fleet.booted("h2"), ["web v1", "job v1", "web v2"]);
 }

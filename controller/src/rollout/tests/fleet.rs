@@ -38,6 +38,8 @@ struct Host {
     settled: BTreeMap<Unit, Generation>,
     statuses: BTreeMap<Unit, Status>,
     told: BTreeMap<Unit, Status>,
+    /// It is online, and has still to tell what it knows.
+    arriving: bool,
     /// Role → version and boot number.
     serves: BTreeMap<String, (String, u64)>,
     booted: Vec<String>,
@@ -83,10 +85,20 @@ impl Fleet {
     }
 
     pub(super) fn arrive(&self, name: &str) {
+        self.connect(name, false);
+    }
+
+    /// A session of it has begun, and has told nothing yet.
+    pub(super) fn begin_to_arrive(&self, name: &str) {
+        self.connect(name, true);
+    }
+
+    fn connect(&self, name: &str, arriving: bool) {
         let now = self.now();
         let mut model = self.model();
         let entry = model.hosts.entry(host(name)).or_default();
         entry.online = true;
+        entry.arriving = arriving;
         entry.last_seen = Some(now);
         drop(model);
         self.bump();
@@ -205,7 +217,7 @@ impl Fleet {
         for entry in model.hosts.values_mut() {
             if entry.online {
                 entry.last_seen = Some(now);
-                if entry.told != entry.statuses {
+                if !entry.arriving && entry.told != entry.statuses {
                     entry.told = entry.statuses.clone();
                     changed = true;
                 }
