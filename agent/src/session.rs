@@ -22,6 +22,6 @@ pub use board::Board;
 pub use connect::{Connector, Rooms, SessionSettings};
 pub(crate) use dispatch::chain;
 pub use enrol::{Join, JoinError, Token, join};
-pub use fetch::{BlobSource, FetchError, Fetcher, MAX_BLOB};
+pub use fetch::{BlobSource, FetchError, Fetcher, MAX_BLOB, NotFetched};
 pub use identity::{IdentityError, Stored};
 pub use requests::Host;

@@ -73,8 +73,6 @@ pub enum BlobError {
 pub struct Blobs {
     folder: Arc<Path>,
     uploads: Arc<AtomicU64>,
-    /// Held while a file is found old and deleted, and while one is made new: else what somebody was just told is here
-    /// would go.
     turn: Turn,
     place: Place,
 }
@@ -88,11 +86,14 @@ pub enum Place {
     Caller,
 }
 
+/// Held while a file is found old and deleted, and while one is made new: else what somebody was just told is here would
+/// go. Keeps which names this process has seen durable, as each look would otherwise wait for the disk: a deploy asks
+/// for the same few blobs at every stage.
 #[derive(Clone, Debug, Default)]
-struct Turn(Arc<Mutex<()>>);
+struct Turn(Arc<Mutex<BTreeSet<BlobDigest>>>);
 
 impl Turn {
-    fn take(&self) -> MutexGuard<'_, ()> {
+    fn take(&self) -> MutexGuard<'_, BTreeSet<BlobDigest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,14 +137,19 @@ impl Blobs {
         let (path, turn) = (self.path(&digest), self.turn.clone());
         off_thread(self.place, move || {
             {
-                let _turn = turn.take();
+                let durable = turn.take();
                 if !touch(&path)? {
                     return Ok(false);
                 }
+                if durable.contains(&digest) {
+                    return Ok(true);
+                }
             }
             // Another's upload may be between its rename and its sync, or was when the controller was killed: what is said
-            // to be here is not uploaded again, so its name has to be durable. Costs nothing where it is.
+            // to be here is not uploaded again, so its name has to be durable.
             sync_name(&path)?;
+            // It is new, so nobody has collected it meanwhile.
+            turn.take().insert(digest);
             Ok(true)
         })
         .await
@@ -216,7 +222,7 @@ impl Blobs {
     /// [`BlobError::Missing`]; [`BlobError::Damaged`], after which it is missing, so that the next
     /// upload cures it.
     pub async fn load(&self, digest: BlobDigest) -> Result<Bytes, BlobError> {
-        let path = self.path(&digest);
+        let (path, turn) = (self.path(&digest), self.turn.clone());
         off_thread(self.place, move || {
             let mut bytes = Vec::new();
             // A file grown beyond the limit is damaged whatever is in it.
@@ -224,6 +230,8 @@ impl Blobs {
             if BlobDigest::of(&bytes) == digest {
                 return Ok(bytes.into());
             }
+            let mut durable = turn.take();
+            durable.remove(&digest);
             fs::rename(&path, path.with_extension(DAMAGED))?;
             Err(BlobError::Damaged(digest))
         })
@@ -258,10 +266,13 @@ impl Blobs {
                 if file.digest.is_some_and(|digest| live.contains(&digest)) {
                     continue;
                 }
-                let _turn = turn.take();
+                let mut durable = turn.take();
                 // A file from the future counts as new.
                 let age = file.path.metadata()?.modified()?.elapsed().unwrap_or_default();
                 if age >= grace {
+                    if let Some(digest) = file.digest {
+                        durable.remove(&digest);
+                    }
                     fs::remove_file(&file.path)?;
                     deleted += 1;
                 }
@@ -333,7 +344,9 @@ impl Upload {
                 touch(&temporary.0)?;
                 fs::rename(&temporary.0, &last)?;
             }
-            sync_name(&last)
+            sync_name(&last)?;
+            turn.take().insert(announced);
+            Ok(())
         })
         .await
     }

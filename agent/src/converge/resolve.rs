@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dhow_proto::model::BlobDigest;
 use dhow_proto::model::intent::{Desired, Intent};
 use dhow_proto::model::secrets::{SealedSecrets, Secrets};
-use dhow_proto::model::{BlobDigest, BlobRef};
 use dhow_proto::seal::Binding;
 
 use super::Rooms;
 use crate::execute::OpenedSecrets;
 use crate::plan::{Bundle, Bundles, Wanted, WantedError};
 use crate::session::FetchError;
+
+/// Bytes of everything an intent names.
+type Blobs = BTreeMap<BlobDigest, Bytes>;
 
 /// What is wanted, ready to be planned, with the secrets beside it.
 pub(super) struct Resolved {
@@ -37,11 +40,16 @@ impl Rooms {
     ///
     /// [`ResolveError`].
     pub(super) async fn resolve(&self, intent: &Intent) -> Result<Resolved, ResolveError> {
-        let mut blobs: BTreeMap<BlobDigest, Bytes> = BTreeMap::new();
-        for blob in Wanted::blobs(intent) {
-            blobs.insert(blob.digest, self.blob(blob).await?);
-        }
-        let (bundles, secrets) = self.open(intent).await?;
+        let named = intent.blobs();
+        let bytes = self.source.fetch(named.clone()).await.map_err(|not| match not.error {
+            FetchError::TooLarge(_) => ResolveError::Never(not.to_string()),
+            FetchError::Offline
+            | FetchError::Refused(_)
+            | FetchError::Broken(_)
+            | FetchError::Keep(_) => ResolveError::Later(not.to_string()),
+        })?;
+        let blobs: Blobs = named.into_iter().map(|b| b.digest).zip(bytes).collect();
+        let (bundles, secrets) = self.open(intent, &blobs)?;
         let wanted = Wanted::new(intent.clone(), bundles, &blobs).map_err(|error| match error {
             WantedError::Missing(_) => ResolveError::Later(error.to_string()),
             WantedError::Document(_) => ResolveError::Never(format!(
@@ -51,36 +59,26 @@ impl Rooms {
         Ok(Resolved { wanted, secrets })
     }
 
-    async fn blob(&self, blob: BlobRef) -> Result<Bytes, ResolveError> {
-        self.source.fetch(blob).await.map_err(|error| match error {
-            FetchError::TooLarge(_) => {
-                ResolveError::Never(format!("blob {} cannot be had: {error}", blob.digest))
-            }
-            FetchError::Offline
-            | FetchError::Refused(_)
-            | FetchError::Broken(_)
-            | FetchError::Keep(_) => {
-                ResolveError::Later(format!("blob {} cannot be had: {error}", blob.digest))
-            }
-        })
-    }
-
-    async fn open(&self, intent: &Intent) -> Result<(Bundles, OpenedSecrets), ResolveError> {
+    fn open(
+        &self,
+        intent: &Intent,
+        blobs: &Blobs,
+    ) -> Result<(Bundles, OpenedSecrets), ResolveError> {
         let (mut bundles, mut opened) = (Bundles::default(), OpenedSecrets::default());
         match &intent.desired {
             Desired::Role(role) => {
-                (bundles.env, opened.env) = self.open_one(role.env.as_ref()).await?
+                (bundles.env, opened.env) = self.open_one(role.env.as_ref(), blobs)?
             }
             Desired::Proxy(proxy) => {
                 let sealed = proxy.registry.as_ref().map(|r| &r.sealed);
-                (bundles.registry, opened.registry) = self.open_one(sealed).await?;
+                (bundles.registry, opened.registry) = self.open_one(sealed, blobs)?;
             }
             Desired::App(app) => {
                 let login = app.staged.as_ref().and_then(|s| s.registry.as_ref());
                 (bundles.registry, opened.registry) =
-                    self.open_one(login.map(|r| &r.sealed)).await?;
+                    self.open_one(login.map(|r| &r.sealed), blobs)?;
                 for role in app.prepare.iter().flat_map(|p| &p.roles) {
-                    let (bundle, secrets) = self.open_one(role.tls.as_ref()).await?;
+                    let (bundle, secrets) = self.open_one(role.tls.as_ref(), blobs)?;
                     bundles.tls.insert(role.role.clone(), bundle);
                     if let Some(secrets) = secrets {
                         opened.tls.insert(role.role.clone(), secrets);
@@ -96,14 +94,18 @@ impl Rooms {
         Ok((bundles, opened))
     }
 
-    async fn open_one(
+    fn open_one(
         &self,
         sealed: Option<&SealedSecrets>,
+        blobs: &Blobs,
     ) -> Result<(Bundle, Option<Secrets>), ResolveError> {
         let Some(sealed) = sealed else { return Ok((Bundle::None, None)) };
-        let ciphertext = self.blob(sealed.ciphertext).await?;
+        let Some(ciphertext) = blobs.get(&sealed.ciphertext.digest) else {
+            let digest = sealed.ciphertext.digest;
+            return Err(ResolveError::Later(format!("blob {digest} was not fetched")));
+        };
         let binding = Binding { host: &self.host, unit: &sealed.unit, purpose: sealed.purpose };
-        Ok(match self.host_key.open(&ciphertext, &sealed.key, &binding) {
+        Ok(match self.host_key.open(ciphertext, &sealed.key, &binding) {
             Ok(secrets) => (Bundle::Opened, Some(secrets)),
             Err(error) => {
                 (Bundle::Locked(format!("{} secrets: {error}", sealed.purpose.as_str())), None)

@@ -14,8 +14,11 @@ use super::{Rooms, Wake};
 
 /// Time between looks where nothing is known to have changed: catches drift that no event announced.
 const RESYNC: Duration = Duration::from_secs(60);
-/// Events come in bursts (a container's end is four of them): one look is for all of a burst.
-const BURST: Duration = Duration::from_millis(100);
+/// Events come in bursts (a container's end is four of them, a deploy some dozens): one look is for all of a burst, once
+/// nothing was heard for so long.
+const QUIET: Duration = Duration::from_millis(100);
+/// A burst that does not end is looked at all the same.
+const BURST: Duration = Duration::from_secs(1);
 /// First and longest wait after something that may come right by itself.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(20);
@@ -27,6 +30,14 @@ struct Seen {
     settled: Option<BlobDigest>,
     held: bool,
     after: Vec<Option<Generation>>,
+}
+
+/// Events of the unit in quick succession.
+#[derive(Clone, Copy)]
+struct Burst {
+    began: Instant,
+    /// How many there were of all time.
+    heard: u64,
 }
 
 /// One unit's loop.
@@ -95,7 +106,9 @@ impl UnitLoop {
                     (RETRY * 2u32.saturating_pow(self.failures - 1)).min(RETRY_MAX)
                 }
             };
-            let mut deadline = Instant::now() + wait;
+            let resync = Instant::now() + wait;
+            let mut deadline = resync;
+            let mut burst: Option<Burst> = None;
             // Something may have happened since the last look of the pass.
             self.wake.mark_changed();
             loop {
@@ -120,7 +133,13 @@ impl UnitLoop {
                         match next {
                             Next::Wait if concerned => break,
                             Next::Idle if concerned => {
-                                deadline = deadline.min(Instant::now() + BURST);
+                                let heard = self.heard();
+                                if burst.is_none_or(|b| b.heard != heard) {
+                                    let now = Instant::now();
+                                    let began = burst.map_or(now, |b| b.began);
+                                    burst = Some(Burst { began, heard });
+                                    deadline = resync.min(began + BURST).min(now + QUIET);
+                                }
                             }
                             Next::Again | Next::Idle | Next::Retry | Next::Wait => {}
                         }
@@ -142,9 +161,13 @@ impl UnitLoop {
         self.woken = self.wake.borrow_and_update().count(&self.unit);
     }
 
+    fn heard(&self) -> u64 {
+        self.wake.borrow().count(&self.unit)
+    }
+
     /// True where something was heard of the unit since it was looked at.
     pub(super) fn was_woken(&self) -> bool {
-        self.wake.borrow().count(&self.unit) != self.woken
+        self.heard() != self.woken
     }
 
     /// The proxy belongs to no app: it is left alone while every app of the host is on hold.

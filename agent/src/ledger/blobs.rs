@@ -21,6 +21,15 @@ pub enum BlobError {
     Write(BlobDigest, #[source] io::Error),
 }
 
+impl BlobError {
+    /// Whose bytes.
+    pub fn blob(&self) -> BlobDigest {
+        match self {
+            Self::Mismatch(blob) | Self::Write(blob, _) => *blob,
+        }
+    }
+}
+
 /// The cache. What an intent of the ledger names is kept, other blobs are collected.
 pub struct Blobs {
     folder: Folder,
@@ -52,27 +61,36 @@ impl Blobs {
     ///
     /// [`BlobError`].
     pub fn put(&self, blob: &BlobRef, bytes: &[u8]) -> Result<(), BlobError> {
-        if BlobRef::of(bytes) != *blob {
-            return Err(BlobError::Mismatch(blob.digest));
+        self.put_all(&[(*blob, bytes)])
+    }
+
+    /// Keeps the bytes of several blobs, durably, with one wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError`], of the first that is wrong or of the first of all.
+    pub fn put_all<B: AsRef<[u8]>>(&self, blobs: &[(BlobRef, B)]) -> Result<(), BlobError> {
+        let Some((first, _)) = blobs.first() else { return Ok(()) };
+        if let Some((wrong, _)) = blobs.iter().find(|(b, bytes)| BlobRef::of(bytes.as_ref()) != *b)
+        {
+            return Err(BlobError::Mismatch(wrong.digest));
         }
-        self.folder
-            .replace(&blob.digest.to_string(), bytes)
-            .map_err(|e| BlobError::Write(blob.digest, e))
+        let names: Vec<String> = blobs.iter().map(|(b, _)| b.digest.to_string()).collect();
+        let bytes = blobs.iter().map(|(_, bytes)| bytes.as_ref());
+        let files: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(bytes).collect();
+        self.folder.replace_all(&files).map_err(|e| BlobError::Write(first.digest, e))
     }
 
     /// Removes what is not in `keep`; gives how many went.
     ///
     /// # Errors
     ///
-    /// The directory cannot be listed. A blob that cannot be removed waits for the next time.
+    /// The directory cannot be listed, or not all could be removed: they wait for the next time.
     pub(super) fn collect(&self, keep: &BTreeSet<BlobRef>) -> io::Result<usize> {
         let keep: BTreeSet<String> = keep.iter().map(|b| b.digest.to_string()).collect();
-        let mut gone = 0;
-        for name in self.folder.names()? {
-            if !keep.contains(&name) && self.folder.remove(&name).is_ok() {
-                gone += 1;
-            }
-        }
+        let mut names = self.folder.names()?;
+        names.retain(|name| !keep.contains(name));
+        let gone = self.folder.remove_all(&names)?;
         self.folder.tidy()?;
         Ok(gone)
     }

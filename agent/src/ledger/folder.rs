@@ -29,6 +29,9 @@ const DIGEST: usize = 32;
 /// Magic, digest, length of the rest.
 const HEAD: usize = MAGIC.len() + DIGEST + 4;
 
+/// A file's name and its new bytes; none: it goes.
+type Change<'a> = (&'a str, Option<&'a [u8]>);
+
 /// A folder. One process at a time has it open.
 pub(crate) struct Folder {
     io: Arc<dyn Io>,
@@ -114,13 +117,28 @@ impl Folder {
     ///
     /// Not durable: after a crash it holds all of the old or all of the new bytes.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace_all(&[(name, bytes)])
+    }
+
+    /// As [`Self::replace`], for several files with one wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// Not all are durable: after a crash each holds all of its old or all of its new bytes.
+    pub(crate) fn replace_all(&self, files: &[(&str, &[u8])]) -> io::Result<()> {
         let mut state = self.lock();
-        if bytes.len() >= LARGE {
-            // An older record must not come back over it.
-            self.fold_into_files(&mut state)?;
-            return replace(&*self.io, &self.dir, name, bytes);
+        let mut changes: Vec<Change<'_>> = Vec::new();
+        for (name, bytes) in files {
+            if bytes.len() >= LARGE {
+                // An older record must not come back over it.
+                self.append(&mut state, &std::mem::take(&mut changes))?;
+                self.fold_into_files(&mut state)?;
+                replace(&*self.io, &self.dir, name, bytes)?;
+            } else {
+                changes.push((name, Some(bytes)));
+            }
         }
-        self.append(&mut state, name, Some(bytes))
+        self.append(&mut state, &changes)
     }
 
     /// Removes a file. Durable when this returns.
@@ -135,7 +153,20 @@ impl Folder {
             Some(None) => return Err(io::ErrorKind::NotFound.into()),
             None => drop(self.io.read(&self.dir.join(name))?),
         }
-        self.append(&mut state, name, None)
+        self.append(&mut state, &[(name, None)])
+    }
+
+    /// Removes those of these files that are there, with one wait for the disk; gives how many.
+    ///
+    /// # Errors
+    ///
+    /// Not all removals are durable.
+    pub(crate) fn remove_all(&self, names: &[String]) -> io::Result<usize> {
+        let there = self.names()?;
+        let gone: Vec<Change<'_>> =
+            names.iter().filter(|n| there.contains(n)).map(|n| (n.as_str(), None)).collect();
+        self.append(&mut self.lock(), &gone)?;
+        Ok(gone.len())
     }
 
     /// Folds what the journal holds into plain files, where it is half full: for a time when nobody waits.
@@ -148,23 +179,39 @@ impl Folder {
         if state.at > CAPACITY / 2 { self.fold_into_files(&mut state) } else { Ok(()) }
     }
 
-    fn append(&self, state: &mut State, name: &str, bytes: Option<&[u8]>) -> io::Result<()> {
-        let record = record(name, bytes);
-        if state.broken || state.at + record.len() > CAPACITY {
-            self.fold_into_files(state)?;
+    fn append(&self, state: &mut State, changes: &[Change<'_>]) -> io::Result<()> {
+        let mut rest = changes;
+        while !rest.is_empty() {
+            // What is not yet synced must not be folded away, so as many go at once as there is room for.
+            let mut records = Vec::new();
+            let mut fit = 0;
+            for (name, bytes) in rest {
+                let record = record(name, *bytes);
+                if fit > 0 && state.at + records.len() + record.len() > CAPACITY {
+                    break;
+                }
+                records.extend(record);
+                fit += 1;
+            }
+            if state.broken || state.at + records.len() > CAPACITY {
+                self.fold_into_files(state)?;
+            }
+            let journal = self.dir.join(JOURNAL);
+            let written = self
+                .io
+                .write_at(&journal, state.at as u64, &records)
+                .and_then(|()| self.io.sync_data(&journal));
+            if let Err(error) = written {
+                state.broken = true;
+                return Err(error);
+            }
+            state.at += records.len();
+            let (done, left) = rest.split_at(fit);
+            for (name, bytes) in done {
+                state.newest.insert((*name).to_owned(), bytes.map(<[u8]>::to_vec));
+            }
+            rest = left;
         }
-        let journal = self.dir.join(JOURNAL);
-        let at = state.at;
-        let written = self
-            .io
-            .write_at(&journal, at as u64, &record)
-            .and_then(|()| self.io.sync_data(&journal));
-        if let Err(error) = written {
-            state.broken = true;
-            return Err(error);
-        }
-        state.at += record.len();
-        state.newest.insert(name.to_owned(), bytes.map(<[u8]>::to_vec));
         Ok(())
     }
 
@@ -306,6 +353,41 @@ mod tests {
     }
 
     #[test]
+    fn many_files_at_once_are_one_wait_and_lose_nothing_where_the_journal_is_full() {
+        let disk = FakeDisk::new();
+        let folder = open(&disk);
+        let bytes = vec![7; LARGE - 1];
+        let names: Vec<String> = (0..30).map(|n| format!("{n:02}")).collect();
+        let mut files: Vec<(&str, &[u8])> = names.iter().map(|n| (&**n, &*bytes)).collect();
+        let large = vec![8; LARGE];
+        files[20].1 = &large;
+        folder.replace_all(&files).unwrap();
+        let few: Vec<(&str, &[u8])> =
+            names[..5].iter().map(|n| (&**n, b"few".as_slice())).collect();
+        // There is room for them by then: a write and a wait are enough.
+        folder.replace("00", b"old").unwrap();
+        disk.cut_power_after(2);
+        folder.replace_all(&few).unwrap();
+        disk.cut_power_after(2);
+        let gone = ["07", "none", "08", "09"].map(str::to_owned);
+        assert_eq!(folder.remove_all(&gone).unwrap(), 3);
+        disk.cut_power_after(u64::MAX);
+        disk.lose_power(|| false);
+        let folder = open(&disk);
+        let length = |n: &String| folder.read(n).ok().map(|bytes| bytes.len());
+        let found: Vec<Option<usize>> = names.iter().map(length).collect();
+        for (n, found) in found.into_iter().enumerate() {
+            let expected = match n {
+                0..5 => Some(3),
+                7..10 => None,
+                20 => Some(LARGE),
+                _ => Some(LARGE - 1),
+            };
+            assert_eq!(found, expected, "{n}");
+        }
+    }
+
+    #[test]
     fn a_large_file_is_not_undone_by_an_older_record() {
         let disk = FakeDisk::new();
         let folder = open(&disk);
@@ -368,6 +450,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Do {
         Replace(u8, u8, usize),
+        ReplaceAll(u8, usize),
         Remove(u8),
         Tidy,
         Restart { opening: u64, kept: u64, operations: u64 },
@@ -377,6 +460,7 @@ mod tests {
         let size = prop_oneof![9 => 0..200usize, 1 => LARGE - 200..LARGE + 10];
         prop_oneof![
             6 => (0..3u8, any::<u8>(), size).prop_map(|(name, byte, size)| Do::Replace(name, byte, size)),
+            2 => (any::<u8>(), 0..LARGE + 10).prop_map(|(byte, size)| Do::ReplaceAll(byte, size)),
             1 => (0..3u8).prop_map(Do::Remove),
             1 => Just(Do::Tidy),
             2 => (0..16u64, any::<u64>(), 0..12u64)
@@ -399,6 +483,16 @@ mod tests {
                         let may = may.get_mut(&name).unwrap();
                         if done { may.clear(); }
                         may.push(Some(bytes));
+                    }
+                    Do::ReplaceAll(byte, size) => {
+                        let bytes = vec![byte; size];
+                        let names: Vec<String> = (0..3).map(|n| n.to_string()).collect();
+                        let files: Vec<(&str, &[u8])> = names.iter().map(|n| (&**n, &*bytes)).collect();
+                        let done = folder.replace_all(&files).is_ok();
+                        for may in may.values_mut() {
+                            if done { may.clear(); }
+                            may.push(Some(bytes.clone()));
+                        }
                     }
                     Do::Remove(name) => {
                         let done = folder.remove(&name.to_string()).is_ok();

@@ -108,13 +108,6 @@ impl Wanted {
         Ok(Self { intent, secrets, settled: false, mode: Mode::Converge, roles, proxy, files })
     }
 
-    /// Blobs that [`Self::new`] needs: those of the intent without its sealed bundles.
-    pub fn blobs(intent: &Intent) -> Vec<BlobRef> {
-        let sealed = intent.sealed().len();
-        // `Intent::blobs` lists the ciphertexts first.
-        intent.blobs().into_iter().skip(sealed).collect()
-    }
-
     /// The same, marked as settled here before.
     #[must_use]
     pub fn settled(mut self) -> Self {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dhow_proto::model::BlobRef;
+use dhow_proto::model::{BlobDigest, BlobRef};
 use dhow_proto::wire;
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use wire::fleet_service_client::FleetServiceClient;
@@ -18,6 +19,9 @@ pub const MAX_BLOB: u64 = 64 * 1024 * 1024;
 
 /// A transfer that says nothing for so long is over.
 const IDLE: Duration = Duration::from_secs(15);
+
+/// Transfers at the same time: an intent names a few blobs.
+const TRANSFERS: usize = 4;
 
 /// Transfers begin again at the offset they broke at, so often.
 const ATTEMPTS: u32 = 3;
@@ -42,10 +46,20 @@ pub enum FetchError {
     Keep(#[from] BlobError),
 }
 
+/// A blob that is not here.
+#[derive(Debug, thiserror::Error)]
+#[error("blob {blob} cannot be had: {error}")]
+pub struct NotFetched {
+    /// Which.
+    pub blob: BlobDigest,
+    /// Why.
+    pub error: FetchError,
+}
+
 /// Where blobs come from.
 pub trait BlobSource: Send + Sync + 'static {
-    /// The bytes of a blob, verified and kept on this host.
-    fn fetch(&self, blob: BlobRef) -> BoxFuture<'_, Result<Bytes, FetchError>>;
+    /// The bytes of blobs, in their order, verified and kept on this host; of an error, whose it is.
+    fn fetch(&self, blobs: Vec<BlobRef>) -> BoxFuture<'_, Result<Vec<Bytes>, NotFetched>>;
 
     /// Moves when fetching may work again.
     fn online(&self) -> watch::Receiver<bool>;
@@ -93,7 +107,6 @@ impl Fetcher {
                 Err(other) => return Err(other),
             }
         }
-        self.blobs.put(&blob, &bytes)?;
         Ok(bytes.freeze())
     }
 }
@@ -128,12 +141,24 @@ async fn piece(channel: Channel, blob: BlobRef, bytes: &mut BytesMut) -> Result<
 }
 
 impl BlobSource for Fetcher {
-    fn fetch(&self, blob: BlobRef) -> BoxFuture<'_, Result<Bytes, FetchError>> {
+    fn fetch(&self, blobs: Vec<BlobRef>) -> BoxFuture<'_, Result<Vec<Bytes>, NotFetched>> {
         Box::pin(async move {
-            match self.blobs.get(&blob) {
-                Some(bytes) => Ok(bytes),
-                None => self.transfer(blob).await,
-            }
+            let cached: Vec<Option<Bytes>> = blobs.iter().map(|b| self.blobs.get(b)).collect();
+            let missing: Vec<BlobRef> =
+                blobs.iter().zip(&cached).filter(|(_, c)| c.is_none()).map(|(b, _)| *b).collect();
+            let transfers = missing.into_iter().map(|blob| async move {
+                let not = |error| NotFetched { blob: blob.digest, error };
+                Ok::<_, NotFetched>((blob, self.transfer(blob).await.map_err(not)?))
+            });
+            // One after the other they would be a round trip and a wait for the disk each.
+            let came: Vec<(BlobRef, Bytes)> =
+                stream::iter(transfers).buffered(TRANSFERS).try_collect().await?;
+            self.blobs.put_all(&came).map_err(|error| NotFetched {
+                blob: error.blob(),
+                error: FetchError::Keep(error),
+            })?;
+            let mut came = came.into_iter().map(|(_, bytes)| bytes);
+            Ok(cached.into_iter().filter_map(|cached| cached.or_else(|| came.next())).collect())
         })
     }
 

@@ -9,6 +9,7 @@ use dhow_proto::model::secrets::Purpose;
 use dhow_proto::model::spec::Spec;
 use dhow_proto::model::{BlobRef, Document as _, FieldError, HostName, Unit};
 use dhow_proto::wire;
+use futures_util::future::try_join_all;
 use ring::rand::SecureRandom as _;
 
 use super::book::read_header;
@@ -125,12 +126,10 @@ impl Rollouts {
     ) -> Result<(), StartError> {
         let pages = spec.error_pages.iter().flatten().map(|page| page.content);
         let named = [ask.spec].into_iter().chain(ask.bundles).chain(bundles.ciphertexts());
-        for blob in named.chain(pages) {
-            self.has(blob).await?;
-        }
-        for template in spec.roles.iter().flat_map(|r| &r.templates) {
-            self.inner.rooms.blobs.put(template.template.to_bytes()).await?;
-        }
+        try_join_all(named.chain(pages).map(|blob| self.has(blob))).await?;
+        let templates = spec.roles.iter().flat_map(|r| &r.templates);
+        let put = templates.map(|t| self.inner.rooms.blobs.put(t.template.to_bytes()));
+        try_join_all(put).await?;
         Ok(())
     }
 

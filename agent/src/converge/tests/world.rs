@@ -20,7 +20,7 @@ use crate::engine::fake::FakeEngine;
 use crate::execute::tests::world::{Role, World, folder};
 use crate::ledger::{Disk, Events, Ledger};
 use crate::notify::Watchdog;
-use crate::session::{BlobSource, Board, FetchError};
+use crate::session::{BlobSource, Board, FetchError, NotFetched};
 use crate::testing::PATIENCE;
 
 /// Blobs that a controller would give.
@@ -31,9 +31,14 @@ struct Source {
 }
 
 impl BlobSource for Source {
-    fn fetch(&self, blob: BlobRef) -> BoxFuture<'_, Result<Bytes, FetchError>> {
-        let found = self.blobs.lock().unwrap().get(&blob.digest).cloned();
-        Box::pin(async move { found.ok_or(FetchError::Offline) })
+    fn fetch(&self, blobs: Vec<BlobRef>) -> BoxFuture<'_, Result<Vec<Bytes>, NotFetched>> {
+        let known = self.blobs.lock().unwrap();
+        let found = blobs.iter().map(|blob| {
+            let not = || NotFetched { blob: blob.digest, error: FetchError::Offline };
+            known.get(&blob.digest).cloned().ok_or_else(not)
+        });
+        let found = found.collect();
+        Box::pin(std::future::ready(found))
     }
 
     fn online(&self) -> watch::Receiver<bool> {

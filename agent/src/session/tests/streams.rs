@@ -356,13 +356,20 @@ async fn blobs_are_fetched_verified_and_kept() {
     let bytes = bytes::Bytes::from(vec![7; 4500]);
     let blob = BlobRef::of(&bytes);
     controller.blobs.lock().unwrap().insert(blob.digest, bytes.clone());
-    assert_eq!(agent.fetcher.fetch(blob).await.unwrap(), bytes);
-    // From the cache: the controller no longer has it.
+    let more = bytes::Bytes::from_static(b"more");
+    let second = BlobRef::of(&more);
+    controller.blobs.lock().unwrap().insert(second.digest, more.clone());
+    assert_eq!(agent.fetcher.fetch(vec![blob]).await.unwrap(), [bytes.clone()]);
+    // One from the cache, one not, one of them twice.
+    let all = [more.clone(), bytes, more];
+    assert_eq!(agent.fetcher.fetch(vec![second, blob, second]).await.unwrap(), all);
+    // From the cache: the controller no longer has them.
     controller.blobs.lock().unwrap().clear();
-    assert_eq!(agent.fetcher.fetch(blob).await.unwrap(), bytes);
+    assert_eq!(agent.fetcher.fetch(vec![second, blob, second]).await.unwrap(), all);
     let wrong = BlobRef::of(b"other");
     controller.blobs.lock().unwrap().insert(wrong.digest, bytes::Bytes::from_static(b"wrong"));
-    assert!(matches!(agent.fetcher.fetch(wrong).await, Err(FetchError::Keep(_))));
+    let not = agent.fetcher.fetch(vec![second, wrong]).await.unwrap_err();
+    assert!(not.blob == wrong.digest && matches!(not.error, FetchError::Keep(_)), "{not}");
     agent.stop().await;
 }
 
