@@ -1,10 +1,12 @@
 //! Accessories as types.
 
+use std::fmt;
+
 use super::super::yaml::Map;
 use super::{Config, Env, Proxy, Registry};
 
 /// Another service of the app.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Accessory {
     /// Its name in the config.
     pub name: String,
@@ -36,6 +38,18 @@ pub struct Accessory {
     pub network: String,
     /// `None`: not behind the proxy.
     pub proxy: Option<Proxy>,
+}
+
+/// Without command line, options and labels, which may hold secrets.
+impl fmt::Debug for Accessory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accessory")
+            .field("name", &self.name)
+            .field("placement", &self.placement)
+            .field("registry", &self.registry)
+            .field("env", &self.env)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The one placement key of an accessory.
