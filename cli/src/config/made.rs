@@ -17,6 +17,9 @@ const INSTEAD: &str = "(made by the template)";
 /// Fewer characters tell nothing worth keeping, and could be part of any message.
 const SHORTEST: usize = 3;
 
+/// Bytes of a text that is looked through; a longer one is a value, and as a whole none to tell.
+const LONGEST: usize = 16 << 10;
+
 /// Words that the messages themselves are made of, beside the keys of the schema.
 const OWN_WORDS: &[&str] = &[
     "array", "boolean", "false", "hash", "integer", "key", "multiple", "one", "quiet", "required",
@@ -78,6 +81,9 @@ impl Made {
     }
 
     fn concealed<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if text.len() > LONGEST {
+            return Cow::Owned(INSTEAD.to_owned());
+        }
         let mut hidden: Vec<(usize, usize)> = Vec::new();
         for (word, at) in chunks(text).chain(words(text)) {
             if self.words.contains(word) {
