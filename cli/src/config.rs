@@ -14,6 +14,7 @@ pub mod compile;
 pub mod diagnostic;
 pub mod kamal_output;
 pub mod load;
+pub(crate) mod made;
 mod merge;
 pub mod model;
 pub mod outside;

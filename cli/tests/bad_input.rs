@@ -57,8 +57,14 @@ fn huge_files_are_not_read() {
     refused(&vec![b'a'; 100 << 20], "is larger than 4 MiB");
     refused(&vec![0; 100 << 20], "is larger than 4 MiB");
     let folder = tempfile::tempdir().unwrap();
-    let output = run(folder.path(), "config check -c /dev/zero");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is larger than 4 MiB"), "{output:?}");
+    // A pipe does not say how much it holds.
+    let endless = Command::new("/bin/sh")
+        .args(["-c", "yes | \"$0\" config check -c /dev/stdin", env!("CARGO_BIN_EXE_dhow")])
+        .current_dir(folder.path())
+        .output()
+        .expect("the shell starts");
+    let said = String::from_utf8_lossy(&endless.stderr);
+    assert!(said.contains("is larger than 4 MiB"), "{said}");
 }
 
 #[test]
@@ -144,6 +150,34 @@ fn what_is_no_file_is_named() {
     assert!(output.contains("deploy.yml is a directory, not a file"), "{output}");
     let output = said(run(folder.path(), "config check -c none/deploy.yml"));
     assert!(output.contains("Configuration file not found in"), "{output}");
+    let output = said(run(folder.path(), "config check -c /dev/zero"));
+    assert!(output.contains("/dev/zero cannot be read: it is not a regular file"), "{output}");
+    std::fs::create_dir(folder.path().join(".kamal")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join(".kamal/secrets")).unwrap();
+    std::fs::write(folder.path().join("good.yml"), GOOD).unwrap();
+    let output = said(run(folder.path(), "secrets print -c good.yml"));
+    assert!(
+        output.contains(".kamal/secrets: cannot be read: it is not a regular file"),
+        "{output}"
+    );
+}
+
+/// As `-c <(…)` of a shell gives one, and some password managers in place of a secrets file.
+#[test]
+fn pipes_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("good.yml"), GOOD).unwrap();
+    let output = run(folder.path(), "config check -c /dev/stdin < good.yml");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let script = "mkdir .kamal; mkfifo .kamal/secrets; echo P=word > .kamal/secrets &\
+        cat good.yml | \"$0\" config check -c /dev/stdin && \"$0\" secrets print -c good.yml";
+    let output = Command::new("/bin/sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_dhow")])
+        .current_dir(folder.path())
+        .output()
+        .expect("the shell starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("P=word"), "{output:?}");
 }
 
 /// Runs `dhow LINE` in a folder with a file that may not be read; as another user where the test is root, who may

@@ -72,3 +72,29 @@ fn without_being_asked_or_without_ruby_it_is_an_error() {
     let binary = "#!/bin/sh\nprintf '\\377'\n";
     refused(&config(folder.path(), Some(binary), Some("ruby"), &[]), "not UTF-8 text");
 }
+
+/// What Ruby made may be a secret; a place is shown as the file has it.
+#[test]
+fn excerpts_show_the_file_and_not_what_ruby_made_of_it() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let ruby = |text: &str| format!("#!/bin/sh\nprintf '%s' '{text}'\n");
+    let said = |rendered: &str, place: Option<&str>| {
+        let output = config(folder.path(), Some(&ruby(rendered)), Some("ruby"), &[]);
+        let said = String::from_utf8(output.stderr.clone()).expect("it is text");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(!said.contains("hunter2"), "{said}");
+        match place {
+            Some(place) => assert!(said.contains(place), "{said}"),
+            None => assert!(!said.contains("-->"), "{said}"),
+        }
+        said
+    };
+    let place = "--> deploy.yml:2:13\n  |\n2 | image: acme/<%= %w[a b].sample %>\n";
+    said("service: shop\nimage: [acme/hunter2]\n", None);
+    said("service: shop\nimage: acme/hunter2: x\n", Some(place));
+    let rendered = CONFIG.replace("<%= %w[a b].sample %>", "x");
+    let wrong = said(&rendered.replace("arch: amd64", "arhc: hunter2"), None);
+    assert!(wrong.contains("builder: unknown key: (made by the template)"), "{wrong}");
+    let wrong = said(&format!("{rendered}minimum_version: hunter2!\n"), None);
+    assert!(wrong.contains("Malformed version number string (made by the template)"), "{wrong}");
+}

@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::validate::BUILT_IN;
+use crate::config::validate::sections::BUILT_IN;
 use crate::config::{Diagnostics, LoadOptions};
 
 /// Kamal's groups with their commands; `help` and `tree` are everywhere.

@@ -37,7 +37,7 @@ pub struct CompileInput<'a> {
 }
 
 /// A spec and what goes with it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Compiled {
     /// The spec; it passes [`Spec::check`].
     pub spec: Spec,
@@ -51,7 +51,7 @@ pub struct Compiled {
 }
 
 /// An accessory file whose local name ends in `erb`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TemplateFile {
     /// The accessory.
     pub accessory: AccessoryName,
@@ -61,6 +61,13 @@ pub struct TemplateFile {
     pub local: String,
     /// The template.
     pub text: String,
+}
+
+/// Clear variables, command lines and options may hold what a template made.
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiled").field("app", &self.spec.app).finish_non_exhaustive()
+    }
 }
 
 impl Loaded {
@@ -80,7 +87,8 @@ impl Loaded {
             templates: Vec::new(),
         };
         let spec = compiler.spec(input.version);
-        let Compiler { problems, warnings, blobs, templates, .. } = compiler;
+        let Compiler { mut problems, mut warnings, blobs, templates, .. } = compiler;
+        problems.iter_mut().chain(&mut warnings).for_each(|told| self.made.conceal(told));
         match spec {
             Some(spec) if problems.is_empty() => Ok(Compiled {
                 spec,
@@ -90,6 +98,13 @@ impl Loaded {
             }),
             _ => Err(Diagnostics { list: problems, sources: self.sources.clone() }),
         }
+    }
+}
+
+/// The text is a file's, and none of a message.
+impl std::fmt::Debug for TemplateFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TemplateFile").field("local", &self.local).finish_non_exhaustive()
     }
 }
 

@@ -1,19 +1,22 @@
 //! Reads the files, merges the destination over the base, checks, and builds the config.
 
+mod file;
+
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Code, Diagnostic, Diagnostics, ErrorClass};
+use super::made::Made;
 use super::merge::deep_merge;
 use super::model::{Config, build};
 use super::outside::Outside;
 use super::source::Sources;
-use super::template;
+use super::template::{self, align};
 use super::validate::{Checker, cross_check, validate};
 use super::version;
-use super::yaml::read::MAX_KEYS;
-use super::yaml::{self, Map, Node, Span, Surprise, Value};
+use super::yaml::read::{MAX_KEYS, read_noting};
+use super::yaml::{Map, Node, Span, Surprise, Value};
+use file::{read_text, render_by_ruby};
 
 /// A config file larger than this is refused; real ones have some kilobytes.
 pub const MAX_FILE: u64 = 4 << 20;
@@ -40,6 +43,8 @@ pub struct Loaded {
     pub sources: Sources,
     /// `--version` as given.
     pub given_version: Option<String>,
+    /// What templates made, which no message repeats.
+    pub(crate) made: Made,
 }
 
 impl Loaded {
@@ -61,21 +66,24 @@ impl Loaded {
 ///
 /// The problems in Kamal's order; never an empty list.
 pub fn load(options: &LoadOptions, outside: &dyn Outside) -> Result<Loaded, Diagnostics> {
-    let Tree { root, sources, surprises } = read_tree(options, outside)?;
+    let Tree { root, sources, surprises, made } = read_tree(options, outside)?;
     let config = build::build(root, options.destination.clone());
     let mut checker = Checker::default();
     validate(&mut checker, &config.raw);
     cross_check(&mut checker, &config, outside);
-    let (problems, expected) = checker.finish();
+    let (mut problems, expected) = checker.finish();
+    problems.iter_mut().for_each(|problem| made.conceal(problem));
     if !problems.is_empty() {
         return Err(Diagnostics { list: problems, sources });
     }
-    let warnings = surprises_as_warnings(surprises, &expected, &config.raw);
+    let mut warnings = surprises_as_warnings(surprises, &expected, &config.raw);
+    warnings.iter_mut().for_each(|warning| made.conceal(warning));
     Ok(Loaded {
         config,
         warnings: Diagnostics { list: warnings, sources: sources.clone() },
         sources,
         given_version: options.version.clone(),
+        made,
     })
 }
 
@@ -107,11 +115,13 @@ struct Tree {
     root: Map,
     sources: Sources,
     surprises: Vec<Surprise>,
+    made: Made,
 }
 
 fn read_tree(options: &LoadOptions, outside: &dyn Outside) -> Result<Tree, Diagnostics> {
     let mut sources = Sources::default();
     let mut surprises = Vec::new();
+    let mut made = Made::default();
     let base = options.config_file.clone().unwrap_or_else(|| "config/deploy.yml".into());
     let mut files = vec![base.clone()];
     if let Some(destination) = &options.destination {
@@ -125,7 +135,9 @@ fn read_tree(options: &LoadOptions, outside: &dyn Outside) -> Result<Tree, Diagn
         .collect();
     let mut root = Map::default();
     for path in files {
-        match read_file(&path, &env, &mut sources, &mut surprises, outside) {
+        let mut reading =
+            Reading { sources: &mut sources, surprises: &mut surprises, made: &mut made };
+        match read_file(&path, &env, &mut reading, outside) {
             Ok(map) => {
                 if let Err(span) = deep_merge(&mut root, &map) {
                     let message =
@@ -137,7 +149,8 @@ fn read_tree(options: &LoadOptions, outside: &dyn Outside) -> Result<Tree, Diagn
             Err(problem) => return Err(Diagnostics::one(*problem, sources)),
         }
     }
-    Ok(Tree { root, sources, surprises })
+    let made = made.without_written(&sources);
+    Ok(Tree { root, sources, surprises, made })
 }
 
 /// `config/deploy.yml` and `staging`: `config/deploy.staging.yml`. The ending is `.yml` always, as
@@ -188,29 +201,35 @@ fn collect_below(node: &Node, path: &str, paths: &mut HashMap<Span, String>) {
     }
 }
 
+/// What reading a file adds to.
+struct Reading<'a> {
+    sources: &'a mut Sources,
+    surprises: &'a mut Vec<Surprise>,
+    made: &'a mut Made,
+}
+
 fn read_file(
     path: &Path,
     env: &[(String, String)],
-    sources: &mut Sources,
-    surprises: &mut Vec<Surprise>,
+    reading: &mut Reading<'_>,
     outside: &dyn Outside,
 ) -> Result<Map, Box<Diagnostic>> {
     let text = read_text(path, outside)?;
     let by_ruby = text.contains("<%") && outside.var("DHOW_ERB").as_deref() == Some("ruby");
-    let text = if by_ruby { render_by_ruby(path, env, outside)? } else { text };
-    let file = sources.add(path.display().to_string(), text.clone());
+    let file = reading.sources.add(path.display().to_string(), text.clone());
     let rendered = if by_ruby {
-        // Places then refer to what Ruby made of the file.
-        template::Rendered { text, ..template::Rendered::default() }
+        let rendered = render_by_ruby(path, env, outside)?;
+        template::Rendered { map: align(&text, &rendered), text: rendered }
     } else {
         template::render(&text, file, env, outside)?
     };
-    let (root, found) = yaml::read(&rendered.text, file, &rendered.map).map_err(|error| {
+    let read = read_noting(&rendered.text, file, &rendered.map, reading.made);
+    let (root, found) = read.map_err(|error| {
         let class = if error.is_alias { ErrorClass::Anchor } else { ErrorClass::Syntax };
         let problem = Diagnostic::new(Code::Syntax, error.message).class(class).at(error.span);
         Box::new(Diagnostic { kamal: error.psych, ..problem })
     })?;
-    surprises.extend(found);
+    reading.surprises.extend(found);
     let start = Span { file, start: 0, end: 0 };
     let Some(root) = root.filter(|root| !root.is_null()) else {
         let message = format!("{} is empty", path.display());
@@ -223,80 +242,6 @@ fn read_file(
             Err(Box::new(Diagnostic::new(Code::WrongType, message).at(start)))
         }
     }
-}
-
-/// Lets a local Ruby render the file, as Kamal does; for templates outside the subset.
-fn render_by_ruby(
-    path: &Path,
-    env: &[(String, String)],
-    outside: &dyn Outside,
-) -> Result<String, Box<Diagnostic>> {
-    let absolute = clean(&outside.current_dir().join(path));
-    let failed = |cause: String| {
-        let message = format!("{} could not be rendered by ruby: {cause}", absolute.display());
-        Box::new(Diagnostic::new(Code::Template, message).class(ErrorClass::Runtime))
-    };
-    let script = "print ERB.new(File.read(ENV.fetch(\"DHOW_ERB_FILE\")), trim_mode: \"-\").result";
-    let mut env = env.to_vec();
-    env.push(("DHOW_ERB_FILE".into(), absolute.display().to_string()));
-    let output = outside
-        .shell(&format!("ruby -rerb -e '{script}'"), &env)
-        .map_err(|error| failed(error.to_string()))?;
-    match (output.status, String::from_utf8(output.stdout)) {
-        (Some(0), Ok(text)) => Ok(text),
-        (Some(127), _) => Err(failed("there is no `ruby`".into())),
-        (Some(0), Err(_)) => Err(failed("the result is not UTF-8 text".into())),
-        (status, _) => Err(failed(format!("it ended with status {status:?}"))),
-    }
-}
-
-fn read_text(path: &Path, outside: &dyn Outside) -> Result<String, Box<Diagnostic>> {
-    let absolute = clean(&outside.current_dir().join(path));
-    let shown = absolute.display();
-    let problem =
-        |message: String| Box::new(Diagnostic::new(Code::File, message).class(ErrorClass::Runtime));
-    let bytes = outside.read(&absolute, MAX_FILE).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            let mut problem = problem(format!("Configuration file not found in {shown}"));
-            problem.hint = Some("write one with `dhow init`, or name it with `-c`".into());
-            problem
-        }
-        io::ErrorKind::IsADirectory => problem(format!("{shown} is a directory, not a file")),
-        io::ErrorKind::PermissionDenied => problem(format!("{shown} may not be read")),
-        io::ErrorKind::FileTooLarge => {
-            problem(format!("{shown} is larger than {} MiB", MAX_FILE >> 20))
-        }
-        _ => problem(format!("{shown} cannot be read: {error}")),
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let before = String::from_utf8_lossy(error.as_bytes().get(..at).unwrap_or_default());
-        let (line, column) = (before.split('\n').count(), before.rsplit('\n').next());
-        let column = column.map_or(0, |text| text.chars().count()) + 1;
-        problem(format!(
-            "{shown} is not UTF-8 text: line {line}, column {column} (byte {at}) holds no character"
-        ))
-    })?;
-    if let Some(at) = text.find('\0') {
-        return Err(problem(format!("{shown} is not text: byte {at} is zero")));
-    }
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
-}
-
-/// Removes `.` and `..` by name only, as Ruby's `File.expand_path` does.
-fn clean(path: &Path) -> PathBuf {
-    use std::path::Component;
-    let mut out = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -335,13 +280,56 @@ builder: {arch: amd64}
         assert_eq!(config.repository(), "acme/shop");
     }
 
-    /// A registry's password may stand in the file, made by a template.
+    /// Any value may be one that a template took from elsewhere.
     #[test]
-    fn a_password_does_not_show_where_the_registry_is_printed_for_debugging() {
-        let text = BASE.replace("[PW]", "hunter2").replace("username: u", "username: hunter3");
-        let config = load_text(&text).unwrap().config;
-        let shown = format!("{:?}", config.registry);
-        assert!(!shown.contains("hunter") && shown.contains("REDACTED"), "{shown}");
+    fn no_value_shows_where_a_config_is_printed_for_debugging() {
+        let text = "\
+service: shop
+servers:
+  web:
+    hosts: [h]
+    cmd: hunter2
+    options: {env: A=hunter2}
+    env: {clear: {A: hunter2}}
+    labels: {a: hunter2}
+    logging: {options: {token: hunter2}}
+    proxy: {healthcheck: {path: /hunter2}, run: {options: {env: A=hunter2}}}
+env: {clear: {A: hunter2}, tags: {t: {A: hunter2}}}
+labels: {a: hunter2}
+volumes: ['hunter2:/a']
+registry: {server: r, username: hunter2, password: hunter2}
+builder:
+  arch: amd64
+  args: {A: hunter2}
+  remote: ssh://hunter2@h
+  ssh: hunter2
+  cache: {type: registry, options: token=hunter2}
+ssh: {key_data: [hunter2], proxy_command: hunter2}
+output: {otel: {endpoint: 'http://hunter2@h'}}
+aliases: {a: app exec hunter2}
+accessories:
+  db:
+    image: i
+    host: h
+    cmd: hunter2
+    env: {A: hunter2}
+    labels: {a: hunter2}
+    options: {env: A=hunter2}
+    registry: {username: hunter2, password: hunter2}
+    volumes: ['hunter2:/a']
+image: hunter2
+";
+        let loaded = load_text(text).unwrap();
+        let config = &loaded.config;
+        let parts = (&config.raw, &config.builder, &config.logging, &config.output, &config.ssh);
+        let more = (&config.roles[0].proxy, &config.roles[0].options, &config.accessories);
+        let input = super::super::CompileInput { version: "v1", outside: &FakeOutside::default() };
+        let compiled = loaded.compile(&input).unwrap();
+        let shown = format!("{loaded:?} {parts:?} {more:?} {compiled:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        for name in ["shop", "\"web\"", "\"db\"", "REDACTED"] {
+            assert!(shown.contains(name), "{name}: {shown}");
+        }
     }
 
     #[test]

@@ -11,10 +11,12 @@ pub use proxy::{Proxy, ProxyRun, Tls};
 mod accessory;
 mod proxy;
 
+use std::fmt;
+
 use super::yaml::{Map, Node};
 
 /// A whole config.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// `-d`.
     pub destination: Option<String>,
@@ -82,6 +84,20 @@ pub struct Config {
     pub raw: Map,
 }
 
+/// Any value of a config may be a secret that a template took from elsewhere: only names are shown.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("service", &self.service)
+            .field("destination", &self.destination)
+            .field("roles", &self.roles)
+            .field("accessories", &self.accessories)
+            .field("registry", &self.registry)
+            .field("env", &self.env)
+            .finish_non_exhaustive()
+    }
+}
+
 /// `x-dhow:` settings, which Kamal ignores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DhowSettings {
@@ -120,8 +136,8 @@ pub enum Credential {
 }
 
 /// Clear values may be passwords (`<%= %x(aws ecr get-login-password) %>`).
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Clear(_) => f.write_str("Clear([REDACTED])"),
             Self::Secret(name) => write!(f, "Secret({name:?})"),
@@ -130,7 +146,7 @@ impl std::fmt::Debug for Credential {
 }
 
 /// One role.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Role {
     /// Its name.
     pub name: String,
@@ -154,6 +170,18 @@ pub struct Role {
     pub stop_timeout: Option<i128>,
 }
 
+/// Without command line, options and labels, which may hold secrets.
+impl fmt::Debug for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Role")
+            .field("name", &self.name)
+            .field("hosts", &self.hosts)
+            .field("env", &self.env)
+            .field("proxy", &self.proxy.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A host and its tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaggedHost {
@@ -164,12 +192,22 @@ pub struct TaggedHost {
 }
 
 /// Environment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Env {
     /// Clear variables; `None`: blank, thus unset in the container.
     pub clear: Vec<(String, Option<String>)>,
     /// `(variable, secret)`.
     pub secret: Vec<(String, String)>,
+}
+
+/// Names only: a clear value may be a secret all the same.
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Env")
+            .field("clear", &names(&self.clear))
+            .field("secret", &self.secret)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Env {
@@ -194,13 +232,25 @@ fn put<V>(list: &mut Vec<(String, V)>, name: &str, value: V) {
     }
 }
 
+/// The names of pairs.
+fn names<V>(pairs: &[(String, V)]) -> Vec<&str> {
+    pairs.iter().map(|(name, _)| name.as_str()).collect()
+}
+
 /// `logging:`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Logging {
     /// `None`: the engine's.
     pub driver: Option<String>,
     /// In the file's order.
     pub options: Vec<(String, Node)>,
+}
+
+/// Options of a log driver may hold a token.
+impl fmt::Debug for Logging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logging").field("driver", &self.driver).finish_non_exhaustive()
+    }
 }
 
 /// `boot:`.
@@ -215,7 +265,7 @@ pub struct Boot {
 }
 
 /// `builder:`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Builder {
     /// At least one.
     pub arches: Vec<String>,
@@ -247,8 +297,19 @@ pub struct Builder {
     pub sbom: Option<bool>,
 }
 
+/// A build argument may be a token, and so may what a URL holds.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("arches", &self.arches)
+            .field("args", &names(&self.args))
+            .field("secrets", &self.secrets)
+            .finish_non_exhaustive()
+    }
+}
+
 /// `builder.cache:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BuildCache {
     /// `gha` or `registry`.
     pub kind: String,
@@ -258,8 +319,15 @@ pub struct BuildCache {
     pub image: Option<String>,
 }
 
+/// Options of a cache may hold keys.
+impl fmt::Debug for BuildCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildCache").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
 /// `ssh:` and `sshkit:`, of which dhow uses little.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Ssh {
     /// Names the home directory that paths are relative to; empty where none is given: then the agent's own setting
     /// counts, which is root's home unless it says otherwise.
@@ -282,6 +350,16 @@ pub struct Ssh {
     pub forward_agent: Option<bool>,
     /// Connections opened at once.
     pub max_concurrent_starts: i128,
+}
+
+/// Keys may be given as they are.
+impl fmt::Debug for Ssh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ssh")
+            .field("user", &self.user)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `ssh.config:`.
@@ -323,12 +401,19 @@ pub enum HookVerbosity {
 }
 
 /// `output:`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Output {
     /// OTLP endpoint.
     pub otel_endpoint: Option<String>,
     /// Folder of log files.
     pub file_path: Option<String>,
+}
+
+/// An endpoint may hold a token.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("file_path", &self.file_path).finish_non_exhaustive()
+    }
 }
 
 impl Config {

@@ -4,12 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a program that ran has left.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct CommandOutput {
     /// Exit status; `None` after a signal.
     pub status: Option<i32>,
     /// Standard output; not necessarily text.
     pub stdout: Vec<u8>,
+}
+
+/// What a command prints may be a secret.
+impl std::fmt::Debug for CommandOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CommandOutput({:?}, {} bytes)", self.status, self.stdout.len())
+    }
 }
 
 /// The world, behind a seam: the rest of the config is pure.
@@ -21,7 +28,8 @@ pub trait Outside {
     ///
     /// # Errors
     ///
-    /// As reading a file fails; a directory is [`io::ErrorKind::IsADirectory`].
+    /// As reading a file fails; a directory is [`io::ErrorKind::IsADirectory`], a device
+    /// [`io::ErrorKind::InvalidInput`], a pipe without an end [`io::ErrorKind::TimedOut`].
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
 
     /// Whether there is a file or directory.
@@ -76,17 +84,21 @@ pub(crate) fn platform(arch: &str) -> &str {
     }
 }
 
+/// How long a pipe in a file's place may take to be written to its end.
+pub(crate) const PIPE_SECONDS: u64 = 60;
+
 pub use system::SystemOutside;
 
-mod system {
+pub(crate) mod system {
     use std::io::{self, Read};
+    use std::os::unix::fs::FileTypeExt as _;
     use std::os::unix::process::CommandExt as _;
     use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use super::{COMMAND_SECONDS, CommandOutput, Outside};
+    use super::{COMMAND_SECONDS, CommandOutput, Outside, PIPE_SECONDS};
 
     /// More output than this of a command is cut; values are small.
     const MAX_OUTPUT: u64 = 4 << 20;
@@ -101,21 +113,7 @@ mod system {
         }
 
         fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-            let file = std::fs::File::open(path)?;
-            let metadata = file.metadata()?;
-            if metadata.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-            if metadata.len() > limit {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            let mut bytes = Vec::new();
-            // The size of a pipe or a growing file is not known beforehand.
-            file.take(limit + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > limit {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            Ok(bytes)
+            read_file(path, limit, Duration::from_secs(PIPE_SECONDS))
         }
 
         fn exists(&self, path: &Path) -> bool {
@@ -155,6 +153,48 @@ mod system {
             process.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").stderr(Stdio::null());
             run(process, Duration::from_secs(COMMAND_SECONDS))
         }
+    }
+
+    /// Reads a file, or a pipe, as a shell's `<(…)` is one and some password managers give secrets through one. A pipe
+    /// has to be at its end within `wait`; devices and sockets, which have none, are refused.
+    pub(crate) fn read_file(path: &Path, limit: u64, wait: Duration) -> io::Result<Vec<u8>> {
+        let kind = std::fs::metadata(path)?.file_type();
+        if kind.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if kind.is_file() {
+            return read_bounded(path, limit);
+        }
+        if !kind.is_fifo() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        let path = path.to_owned();
+        let (sender, receiver) = mpsc::sync_channel(1);
+        // A thread of its own, for opening and reading have no deadline.
+        std::thread::spawn(move || {
+            let _ = sender.send(read_bounded(&path, limit));
+        });
+        receiver.recv_timeout(wait).unwrap_or_else(|_| {
+            let message = format!(
+                "it is not a regular file but a pipe, and was not written to its end within {} seconds",
+                wait.as_secs()
+            );
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+        })
+    }
+
+    fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let file = std::fs::File::open(path)?;
+        if file.metadata()?.len() > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut bytes = Vec::new();
+        // The size of a pipe or a growing file is not known beforehand.
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
     }
 
     /// Runs to the end or to the deadline; standard error passes through, as with Ruby's backticks.
@@ -208,6 +248,46 @@ mod system {
             let mut process = Command::new("/bin/sh");
             process.arg("-c").arg(line);
             run(process, deadline)
+        }
+
+        fn pipe(folder: &Path) -> PathBuf {
+            let path = folder.join("pipe");
+            let made = Command::new("mkfifo").arg(&path).status().unwrap();
+            assert!(made.success());
+            path
+        }
+
+        #[test]
+        fn a_pipe_is_read_to_its_end_but_not_waited_for_without_one() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = pipe(folder.path());
+            let error = read_file(&path, 10, Duration::from_millis(50)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(error.to_string().contains("is not a regular file but a pipe"), "{error}");
+        }
+
+        #[test]
+        fn what_is_written_to_a_pipe_is_read_up_to_the_limit() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = pipe(folder.path());
+            let read = |text: &'static str| {
+                let path = path.clone();
+                let writer = std::thread::spawn({
+                    let path = path.clone();
+                    move || std::fs::write(path, text)
+                });
+                let read = read_file(&path, 5, Duration::from_secs(30)).map_err(|e| e.kind());
+                let _ = writer.join();
+                read
+            };
+            assert_eq!(read("12345"), Ok(b"12345".to_vec()));
+            assert_eq!(read("123456"), Err(io::ErrorKind::FileTooLarge));
+        }
+
+        #[test]
+        fn a_device_is_refused() {
+            let error = SystemOutside.read(Path::new("/dev/zero"), 5).unwrap_err();
+            assert_eq!(error.to_string(), "it is not a regular file");
         }
 
         #[test]

@@ -2,6 +2,9 @@
 
 use super::yaml::Span;
 
+/// Where something begins that stands in no file, as a program made it.
+pub const NOWHERE: u32 = u32::MAX;
+
 /// Texts by file number, as written (before template evaluation, without a byte order mark).
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -9,12 +12,19 @@ pub struct Sources {
 }
 
 /// One file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SourceFile {
     /// As the user named it.
     pub path: String,
     /// The whole text.
     pub text: String,
+}
+
+/// A file may hold a password.
+impl std::fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceFile").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// A place that people can find: both counts begin at 1, columns are characters.
@@ -45,10 +55,10 @@ impl Sources {
         &self.files
     }
 
-    /// Where `span` stands; `None` for a span of no file.
+    /// Where `span` stands; `None` for a span of no file, and for [`NOWHERE`].
     #[must_use]
     pub fn place(&self, span: Span) -> Option<Place> {
-        let file = self.files.get(usize::from(span.file))?;
+        let file = self.files.get(usize::from(span.file)).filter(|_| span.start != NOWHERE)?;
         // Offsets come from a parser, but a wrong one must not cut a character in two.
         let floor = |offset: u32| {
             let mut at = (offset as usize).min(file.text.len());

@@ -8,6 +8,7 @@
 //! lists, a handful of methods, `||`, `&&`, `!`, `==`, `!=`, `?:`, variables, `if`, `unless`,
 //! `elsif`, `else`, `end`, `require` (ignored), comments and the trim mode `-`.
 
+mod align;
 mod comments;
 mod eval;
 mod expr;
@@ -15,6 +16,8 @@ mod instead;
 mod scan;
 mod syntax;
 mod value;
+
+pub(crate) use align::align;
 
 use super::diagnostic::{Code, Diagnostic, ErrorClass};
 use super::outside::Outside;
@@ -25,12 +28,19 @@ use syntax::{Problem, Statement};
 use value::Value;
 
 /// A template's result, and which byte came from where.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Rendered {
     /// The text.
     pub text: String,
     /// From bytes of the text to bytes of the template.
     pub map: SourceMap,
+}
+
+/// The text may hold secrets.
+impl std::fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rendered").field("map", &self.map).finish_non_exhaustive()
+    }
 }
 
 /// More text than this is not a config; a command may print anything.

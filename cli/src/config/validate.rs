@@ -4,7 +4,7 @@
 //! wrong type, nothing below it is looked at, as there would be nothing to say but noise.
 
 mod cross;
-mod sections;
+pub(crate) mod sections;
 mod shape;
 
 use super::diagnostic::{Code, Diagnostic, ErrorClass, nearest};
@@ -12,7 +12,7 @@ use super::schema::{ROOT, Section, legacy_hint};
 use super::yaml::{Map, Node, Span};
 
 pub(crate) use cross::cross_check;
-pub(crate) use sections::{BUILT_IN, validate};
+pub(crate) use sections::validate;
 
 /// Nobody reads more, and each is compared with those before it.
 const MAX_PROBLEMS: usize = 200;

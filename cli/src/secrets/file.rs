@@ -1,10 +1,13 @@
 //! Reads a secrets file, whatever is in its place.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
+
+use crate::config::outside::PIPE_SECONDS;
+use crate::config::outside::system::read_file;
 
 /// Bytes a secrets file may have. Real ones have a few kilobytes.
 pub const MAX_FILE: usize = 1024 * 1024;
@@ -18,7 +21,7 @@ pub enum FileError {
     /// It is longer than [`MAX_FILE`].
     #[error("is larger than {} MiB, which no secrets file is", MAX_FILE / 1024 / 1024)]
     TooLarge,
-    /// The system refused, for example because a permission is missing.
+    /// The system refused, for example because a permission is missing; or it is a device, or a pipe without an end.
     #[error("cannot be read")]
     Read(#[source] std::io::Error),
 }
@@ -29,19 +32,14 @@ pub enum FileError {
 ///
 /// [`FileError`].
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(other) => return Err(FileError::Read(other)),
-    };
-    if file.metadata().map_err(FileError::Read)?.is_dir() {
-        return Err(FileError::Directory);
+    let wait = Duration::from_secs(PIPE_SECONDS);
+    match read_file(path, MAX_FILE as u64, wait) {
+        Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => Ok(None),
+            ErrorKind::IsADirectory => Err(FileError::Directory),
+            ErrorKind::FileTooLarge => Err(FileError::TooLarge),
+            _ => Err(FileError::Read(error)),
+        },
     }
-    // The limit is kept while reading, as a pipe does not tell its length.
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(FileError::Read)?;
-    if bytes.len() > MAX_FILE {
-        return Err(FileError::TooLarge);
-    }
-    Ok(Some(bytes))
 }

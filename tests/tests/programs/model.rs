@@ -2,6 +2,7 @@
 //! real controller. So rollouts get to their end without Docker.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -23,7 +24,7 @@ use dhow_proto::model::kamal;
 use dhow_tests::fleet::run::{Process, wait_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::{LIMIT, Stage};
+use crate::stage::{LIMIT, Stage, done, program};
 
 /// A config for this agent alone; nothing in it takes long.
 pub(crate) const CONFIG: &str = "service: shop\nimage: shop\nservers: [h1]\nproxy: {host: shop.test}\n\
@@ -141,4 +142,34 @@ async fn run(state: &Path, engine: FakeEngine, shutdown: CancellationToken) -> R
     supervisor.start("converge", |shutdown| converge::run(loops, Watchdog::none(), shutdown));
     supervisor.start("session", |shutdown| connector.run(shutdown));
     supervisor.run().await.context("the agent ended")
+}
+
+/// Kamal exits with 0 and says that there is no such version.
+#[test]
+fn a_rollback_to_a_version_that_no_host_has_is_a_failure_by_either_name() -> Result<()> {
+    let stage = Stage::with_admin()?;
+    stage.config(CONFIG)?;
+    let _agent = ModelAgent::start(&stage, &["v1", "v2"])?;
+    stage.dhow(&["deploy", "-P", "--version", "v1"])?.ok()?;
+    let kamal = stage.path("kamal");
+    std::os::unix::fs::symlink(program("dhow")?, &kamal).context("a link")?;
+    // The registry has `v2`, but a rollback pulls nothing.
+    for version in ["v2", "v3"] {
+        let words = format!("'{version}' is not available as a container of role web on h1");
+        let own = stage.dhow(&["rollback", version])?;
+        assert_eq!(own.code(), Some(1), "{}", own.text());
+        assert!(own.text().contains(&words), "{}", own.text());
+        let mut named = Command::new("env");
+        named.args(["-u", "VERSION", "-u", "KAMAL_DESTINATION"]).arg(&kamal);
+        named
+            .current_dir(stage.project())
+            .env("DHOW_HOME", stage.path("home"))
+            .env("NO_COLOR", "1");
+        let named = done(named.args(["rollback", version]))?;
+        assert_eq!(named.code(), Some(1), "{}", named.text());
+        assert!(named.text().contains(&words), "{}", named.text());
+    }
+    let status = stage.json(&["app", "version"])?;
+    assert!(status.to_string().contains("v1"), "{status}");
+    Ok(())
 }

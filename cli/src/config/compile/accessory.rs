@@ -71,7 +71,8 @@ impl Compiler<'_> {
                 service: accessory.service.clone(),
                 container,
                 proxy,
-                timeouts: self.timeouts(self.config.stop_timeout)?,
+                // As Kamal: `stop_timeout` is for roles; an accessory is stopped within Docker's own time.
+                timeouts: self.timeouts(None)?,
                 files,
                 directories,
             },

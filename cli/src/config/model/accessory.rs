@@ -1,10 +1,12 @@
 //! Accessories as types.
 
+use std::fmt;
+
 use super::super::yaml::Map;
 use super::{Config, Env, Proxy, Registry};
 
 /// Another service of the app.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Accessory {
     /// Its name in the config.
     pub name: String,
@@ -36,6 +38,18 @@ pub struct Accessory {
     pub network: String,
     /// `None`: not behind the proxy.
     pub proxy: Option<Proxy>,
+}
+
+/// Without command line, options and labels, which may hold secrets.
+impl fmt::Debug for Accessory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accessory")
+            .field("name", &self.name)
+            .field("placement", &self.placement)
+            .field("registry", &self.registry)
+            .field("env", &self.env)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The one placement key of an accessory.
@@ -92,5 +106,40 @@ impl Config {
             }
         }
         hosts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load::{LoadOptions, load};
+    use crate::config::outside::fake::FakeOutside;
+
+    /// Whatever the order of the roles, of their hosts and of the hosts' tags.
+    #[test]
+    fn an_accessory_is_where_its_roles_or_tags_are_in_the_order_named() {
+        let hosts = |placement: &str| {
+            let text = format!(
+                "service: shop
+image: shop
+servers:
+  api: [h1, {{h2: [eu, db]}}]
+  web: [h3, h1, {{h4: db}}]
+  jobs: [{{h5: [us]}}]
+registry: {{username: u, password: [P]}}
+builder: {{arch: amd64}}
+accessories: {{db: {{image: i, {placement}}}}}
+"
+            );
+            let outside = FakeOutside::default().file("config/deploy.yml", &text);
+            let config = load(&LoadOptions::default(), &outside).unwrap().config;
+            config.accessory_hosts(&config.accessories[0]).join(" ")
+        };
+        assert_eq!(hosts("roles: [web, api]"), "h3 h1 h4 h2");
+        assert_eq!(hosts("roles: [api, web]"), "h1 h2 h3 h4");
+        assert_eq!(hosts("role: jobs"), "h5");
+        // The second tag of a host counts as the first.
+        assert_eq!(hosts("tag: db"), "h2 h4");
+        assert_eq!(hosts("tags: [us, eu]"), "h2 h5");
+        assert_eq!(hosts("hosts: [h9, h8, h9]"), "h9 h8");
     }
 }

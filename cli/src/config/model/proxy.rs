@@ -1,9 +1,11 @@
 //! The proxy section as types.
 
+use std::fmt;
+
 use super::super::yaml::Map;
 
 /// How a service is routed.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Proxy {
     /// Names; empty: every name that no other service has.
     pub hosts: Vec<String>,
@@ -45,6 +47,17 @@ pub struct Proxy {
     pub run: Option<ProxyRun>,
 }
 
+/// A path may hold a token, and so may options.
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("hosts", &self.hosts)
+            .field("app_port", &self.app_port)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
 /// `proxy.ssl:`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Tls {
@@ -63,7 +76,7 @@ pub enum Tls {
 }
 
 /// `proxy.run:`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ProxyRun {
     /// Host port.
     pub http_port: Option<i128>,
@@ -87,4 +100,15 @@ pub struct ProxyRun {
     pub version: Option<String>,
     /// `docker run` options.
     pub options: Map,
+}
+
+/// Options may hold a token.
+impl fmt::Debug for ProxyRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProxyRun")
+            .field("http_port", &self.http_port)
+            .field("https_port", &self.https_port)
+            .field("publish", &self.publish)
+            .finish_non_exhaustive()
+    }
 }

@@ -31,6 +31,8 @@ fn values_come_from_environment_strings_and_commands() {
         ("<%= ENV.fetch('NONE') { \"d\" } %>", "d"),
         ("<%= ENV['NONE'] || 'd' %>", "d"),
         ("<%= ENV['NONE'].presence || 'd' %>", "d"),
+        ("<%= \" \n\".presence || 'd' %>", "d"),
+        ("<%= ' x '.presence || 'd' %>", " x "),
         ("<%= ENV['X'] == 'value' ? 1 : 2 %>", "1"),
         ("<%= ENV['X'].nil? ? 1 : 2 %>", "2"),
         ("<%= \"a-#{ENV['X'].upcase}-b\" %>", "a-VALUE-b"),

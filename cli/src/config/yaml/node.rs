@@ -32,7 +32,7 @@ pub struct Node {
 }
 
 /// What Ruby would hold after reading.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Value {
     /// `nil`.
     Null,
@@ -54,6 +54,24 @@ pub enum Value {
     List(Vec<Node>),
     /// A mapping.
     Map(Map),
+}
+
+/// Any text may be a secret, so only what kind of value it is.
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Null => f.write_str("Null"),
+            Self::Bool(value) => write!(f, "Bool({value})"),
+            Self::Int(_) => f.write_str("Int"),
+            Self::Float(_) => f.write_str("Float"),
+            Self::String(_) => f.write_str("String"),
+            Self::Symbol(_) => f.write_str("Symbol"),
+            Self::Date(_) => f.write_str("Date"),
+            Self::Time(_) => f.write_str("Time"),
+            Self::List(items) => f.debug_tuple("List").field(items).finish(),
+            Self::Map(map) => f.debug_tuple("Map").field(&map.entries).finish(),
+        }
+    }
 }
 
 /// A mapping in the order of first insertion; a later equal key replaces the value only.

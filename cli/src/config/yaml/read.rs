@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use libyaml_safer::{ErrorKind, Event, EventData, Parser, ScalarStyle};
 
+use super::super::made::Made;
 use super::guard::{Guarded, guard};
 use super::node::{Map, Node, NodeId, Span, Value};
 use super::scalar;
@@ -63,7 +64,7 @@ impl SourceMap {
     }
 
     /// Whether the bytes from `start` to before `end` of the parsed text stand in the file as they are.
-    fn is_copied(&self, start: u32, end: u32) -> bool {
+    pub(crate) fn is_copied(&self, start: u32, end: u32) -> bool {
         let piece = |index| self.pieces.partition_point(|piece| piece.0 <= index).saturating_sub(1);
         let (first, last) = (piece(start), piece(end.saturating_sub(1).max(start)));
         self.pieces.iter().take(last + 1).skip(first).all(|(_, _, copied)| *copied)
@@ -80,6 +81,20 @@ pub fn read(
     file: u16,
     map: &SourceMap,
 ) -> Result<(Option<Node>, Vec<Surprise>), ReadError> {
+    read_noting(text, file, map, &mut Made::default())
+}
+
+/// The same, and notes the scalars that a template made, in whole or in part.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_noting(
+    text: &str,
+    file: u16,
+    map: &SourceMap,
+    made: &mut Made,
+) -> Result<(Option<Node>, Vec<Surprise>), ReadError> {
     let guarded = guard(text);
     let mut input = guarded.text.as_bytes();
     let mut parser = Parser::new();
@@ -92,6 +107,7 @@ pub fn read(
         anchors: HashMap::new(),
         nodes: 0,
         surprises: Vec::new(),
+        made,
     };
     let root = reader.document()?;
     Ok((root, reader.surprises))
@@ -106,6 +122,7 @@ struct Reader<'a, 'r, 'b> {
     anchors: HashMap<String, (Node, usize)>,
     nodes: usize,
     surprises: Vec<Surprise>,
+    made: &'a mut Made,
 }
 
 impl Reader<'_, '_, '_> {
@@ -215,7 +232,14 @@ impl Reader<'_, '_, '_> {
                 } else {
                     value
                 };
+                if !shown {
+                    self.made.note(&value);
+                }
                 let value = self.scalar(value, tag.as_deref(), quoted_implicit, span, shown)?;
+                if !shown && !matches!(value, Value::String(_)) {
+                    // A number is told in another notation than it was given in.
+                    self.made.note(&Node { value: value.clone(), span, id }.to_text());
+                }
                 self.anchored(anchor, Node { value, span, id }, before)
             }
             EventData::SequenceStart { tag: Some(tag), .. }
