@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dhow_proto::model::error::FieldError;
-use dhow_proto::model::intent::{Desired, Intent};
+use dhow_proto::model::intent::{Absent, Desired, Intent};
 use dhow_proto::model::status::{Failure, Held};
 use dhow_proto::model::{App, BlobDigest, FEATURES, Generation, Unit};
 use tokio::sync::watch;
@@ -105,7 +105,7 @@ pub struct Known {
     pub wanted: Option<Accepted>,
     /// Last that served.
     pub settled: Option<Accepted>,
-    /// The intent a `settle` speaks of, kept while that `settle` is wanted.
+    /// The intent a `settle` speaks of, or the role's that was at work when it was released; kept while that is wanted.
     pub attempted: Option<Accepted>,
     /// The generation that failed and is never tried again.
     pub failed: Option<Failed>,
@@ -411,11 +411,28 @@ fn judge(known: &Known, offered: &Accepted) -> Option<Result<Accept, AcceptError
     known.wanted.is_some().then_some(Ok(Accept::Known))
 }
 
-/// The intent whose outcome a `settle` asks about, where this host has it.
-fn attempted_of(known: &Known, settle: &Intent) -> Option<Accepted> {
-    let Desired::Settle { attempted, .. } = &settle.desired else { return None };
-    let candidates = [&known.wanted, &known.attempted, &known.settled];
-    candidates.into_iter().flatten().find(|a| a.generation() == *attempted).cloned()
+/// The intent whose outcome a `settle` asks about, where this host has it; of a role that is released, the one that has not
+/// settled: what it began must not be left behind.
+fn attempted_of(known: &Known, next: &Intent) -> Option<Accepted> {
+    match &next.desired {
+        Desired::Settle { attempted, .. } => {
+            let candidates = [&known.wanted, &known.attempted, &known.settled];
+            candidates.into_iter().flatten().find(|a| a.generation() == *attempted).cloned()
+        }
+        Desired::Absent(Absent::Release) => {
+            let begun = |w: &&Accepted| {
+                matches!(w.intent.desired, Desired::Role(_)) && known.settled.as_ref() != Some(*w)
+            };
+            known.wanted.as_ref().filter(begun).or(known.attempted.as_ref()).cloned()
+        }
+        Desired::Proxy(_)
+        | Desired::App(_)
+        | Desired::Role(_)
+        | Desired::Accessory(_)
+        | Desired::Agent(_)
+        | Desired::Task(_)
+        | Desired::Absent(Absent::Remove) => None,
+    }
 }
 
 fn hold_file(app: &App) -> String {

@@ -81,7 +81,7 @@ impl UnitLoop {
             return Next::Idle;
         }
         match &wanted.intent.desired {
-            Desired::Absent(Absent::Release) => self.release(&wanted).await,
+            Desired::Absent(Absent::Release) => self.release(&known, &wanted).await,
             Desired::Settle { attempted, otherwise } => {
                 let (attempted, otherwise) = (*attempted, *otherwise);
                 self.settle(&known, &wanted, attempted, otherwise).await
@@ -111,7 +111,18 @@ impl UnitLoop {
         })
     }
 
-    async fn release(&mut self, wanted: &Accepted) -> Next {
+    /// Everything stays as it is, but for what a rollout that has ended began and never served.
+    async fn release(&mut self, known: &Known, wanted: &Accepted) -> Next {
+        let on_hold = self.unit.app().is_some_and(|app| self.rooms.ledger.held(app).is_some());
+        if let Some(tried) = known.attempted.as_ref().filter(|_| !on_hold)
+            && let Err(next) = self.give_up_attempt(known, wanted, tried).await
+        {
+            return next;
+        }
+        self.let_go(wanted).await
+    }
+
+    async fn let_go(&mut self, wanted: &Accepted) -> Next {
         if let Err(error) = self.clear().await {
             tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
             return Next::Retry;

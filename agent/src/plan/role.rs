@@ -98,6 +98,33 @@ pub(super) fn plan(wanted: &Wanted, intent: &RoleIntent, observed: &ObservedRole
     }
 }
 
+/// See [`super::has_come_to_serve`].
+pub(super) fn has_come_to_serve(
+    wanted: &Wanted,
+    intent: &RoleIntent,
+    observed: &ObservedRole,
+) -> Result<bool, Impossible> {
+    let Some(role) = Role::read(wanted, intent) else { return Ok(false) };
+    if let Some(Plan::Waiting(why) | Plan::Impossible(why)) = blind(&role, wanted, observed) {
+        return Err(why);
+    }
+    let Some(container) = candidate(&role, observed).filter(|c| c.state.is_up()) else {
+        return Ok(false);
+    };
+    if role.proxied().is_some() {
+        let route = observed.proxy.routes.get(&role.service);
+        return Ok(route.is_some_and(|r| r.reaches(container.short_id())));
+    }
+    let health = container.health.as_ref().map(|h| h.status);
+    let may_yet =
+        container.state == ContainerState::Running && health != Some(HealthStatus::Unhealthy);
+    if is_ready(&role, container, observed) || !may_yet {
+        return Ok(may_yet);
+    }
+    let reason = format!("{} has not run for long enough to tell whether it works", container.name);
+    Err(Impossible::new(FailureKind::Other, reason))
+}
+
 /// What is live cannot be known without kamal-proxy's table, so nothing is touched.
 fn blind(role: &Role<'_>, wanted: &Wanted, observed: &ObservedRole) -> Option<Plan> {
     let ProxyView { container, routes, .. } = &observed.proxy;

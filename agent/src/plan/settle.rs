@@ -1,39 +1,22 @@
-//! Decides a `settle` intent from what serves.
+//! Whether what a rollout tried is what serves: how it ended on this host, where nobody was there to see it.
 
-use std::collections::BTreeSet;
-
-use dhow_proto::model::{BlobDigest, Generation};
+use dhow_proto::model::intent::{Desired, Run};
 
 use super::observed::ObservedRole;
 use super::wanted::Wanted;
+use super::{Impossible, role};
 
-/// What a `settle` intent comes down to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chosen {
-    /// This generation is wanted.
-    Generation(Generation),
-    /// Nothing ever settled: leave everything as it is.
-    Release,
-}
-
-/// The attempted generation where it serves, else the one before. `attempted` is the intent of the attempted generation,
-/// none where it never reached this host. For units other than roles, pass `None` as `observed`: what settled before is wanted.
-pub fn settle(
-    attempted: Option<&Wanted>,
-    otherwise: Option<Generation>,
-    observed: Option<&ObservedRole>,
-) -> Chosen {
-    if let (Some(attempted), Some(observed)) = (attempted, observed)
-        && serves(attempted, observed)
-    {
-        return Chosen::Generation(attempted.intent.generation);
+/// True where the role's intent has come to serve: behind kamal-proxy once that routes to its container, else once the
+/// container is ready, by the same rule as when it was booted. A container that merely runs may be one that never worked.
+///
+/// # Errors
+///
+/// It cannot be told yet, and why.
+pub fn has_come_to_serve(wanted: &Wanted, observed: &ObservedRole) -> Result<bool, Impossible> {
+    match &wanted.intent.desired {
+        Desired::Role(intent) if intent.run == Run::Running => {
+            role::has_come_to_serve(wanted, intent, observed)
+        }
+        _ => Ok(false),
     }
-    otherwise.map_or(Chosen::Release, Chosen::Generation)
-}
-
-fn serves(wanted: &Wanted, observed: &ObservedRole) -> bool {
-    let digests: BTreeSet<BlobDigest> = super::serving::intent_digests(wanted);
-    super::current::live(wanted, observed).iter().any(|live| {
-        digests.iter().any(|d| live.label(dhow_proto::model::kamal::LABEL_INTENT) == d.to_string())
-    })
 }

@@ -169,7 +169,8 @@ pub fn stages(spec: &Spec, plan: &Plan<'_>) -> Vec<Stage> {
 }
 
 /// Intents for hosts that were away, to be written once the rollout succeeded: the newest version, nothing in between.
-pub fn catch_up(spec: &Spec, plan: &Plan<'_>) -> Vec<Change> {
+/// Those `without_proxy` are given one whatever the operation: nobody is there to set them up first.
+pub fn catch_up(spec: &Spec, plan: &Plan<'_>, without_proxy: &[HostName]) -> Vec<Change> {
     let away: Vec<HostFact> = plan.hosts.iter().filter(|h| h.away).cloned().collect();
     let here: Vec<HostFact> = away.iter().map(|h| HostFact { away: false, ..h.clone() }).collect();
     let fleet = InEffect::new(spec, &Plan { hosts: &here, ..plan.clone() });
@@ -182,15 +183,17 @@ pub fn catch_up(spec: &Spec, plan: &Plan<'_>) -> Vec<Change> {
     };
     let mut changes = Vec::new();
     for host in &fleet.hosts {
-        if plan.operation.boots_proxy() {
+        let boots_proxy = plan.operation.boots_proxy() || without_proxy.contains(&host.name);
+        if boots_proxy {
             changes.push(proxy(spec, host));
         }
         changes.push(app(&spec.app, host, part));
         let mut roles = fleet.boot_host(spec, host, &fleet.roles);
-        let files = Unit::App(spec.app.clone());
-        // The image and the files come first, as the stages would have had it.
+        // The proxy, the image and the files come first, as the stages would have had it.
+        let proxy = boots_proxy.then_some(Unit::Proxy);
+        let first: Vec<Unit> = proxy.into_iter().chain([Unit::App(spec.app.clone())]).collect();
         for change in &mut roles {
-            change.after.insert(0, files.clone());
+            change.after.splice(0..0, first.iter().cloned());
         }
         changes.extend(roles);
     }

@@ -2,7 +2,7 @@
 
 use dhow_proto::model::status::{Failure, Held, Phase};
 
-use super::super::resolve::ResolveError;
+use super::super::resolve::{ResolveError, Resolved};
 use super::super::unit::UnitLoop;
 use super::rounds::Aim;
 use super::tell::Seen;
@@ -53,36 +53,22 @@ impl UnitLoop {
             },
             None => None,
         };
-        match self.rooms.resolve(&wanted.intent).await {
-            Ok(mut given_up) => {
-                given_up.wanted = given_up.wanted.abandoned(settled.as_ref().map(|s| &s.wanted));
-                let aim = Aim {
-                    wanted,
-                    resolved: &given_up,
-                    failed: Some(&failed.failure),
-                    repairs: false,
-                    adopts: false,
-                };
-                match self.rounds(&aim).await {
-                    (Outcome::Agreed, observed) if settled.is_none() => {
-                        self.post(wanted, phase(), observed.as_ref());
-                        return Next::Idle;
-                    }
-                    (Outcome::Agreed, _) => {}
-                    (Outcome::Superseded, _) => return Next::Again,
-                    (Outcome::Unobservable(error), _) => return self.unobservable(wanted, error),
-                    (Outcome::Held(held), observed) => {
-                        return self.failed_and_held(wanted, phase(), &held, observed.as_ref());
-                    }
-                    (_, observed) => {
-                        self.post(wanted, phase(), observed.as_ref());
-                        return Next::Retry;
-                    }
-                }
+        match self.give_up(wanted, wanted, settled.as_ref(), Some(&failed.failure)).await {
+            (Outcome::Agreed, observed) if settled.is_none() => {
+                self.post(wanted, phase(), observed.as_ref());
+                return Next::Idle;
             }
-            Err(ResolveError::Later(_)) => return Next::Wait,
-            // What cannot be understood was never begun.
-            Err(ResolveError::Never(_)) => {}
+            (Outcome::Agreed, _) => {}
+            (Outcome::Superseded, _) => return Next::Again,
+            (Outcome::Unresolved(_), _) => return Next::Wait,
+            (Outcome::Unobservable(error), _) => return self.unobservable(wanted, error),
+            (Outcome::Held(held), observed) => {
+                return self.failed_and_held(wanted, phase(), &held, observed.as_ref());
+            }
+            (_, observed) => {
+                self.post(wanted, phase(), observed.as_ref());
+                return Next::Retry;
+            }
         }
         let Some(mut settled) = settled else {
             self.post(wanted, phase(), None);
@@ -112,6 +98,25 @@ impl UnitLoop {
                 Next::Retry
             }
         }
+    }
+
+    /// Stops what `tried` has started, which is not to serve; `settled` is what serves instead, if anything does.
+    pub(super) async fn give_up(
+        &mut self,
+        wanted: &Accepted,
+        tried: &Accepted,
+        settled: Option<&Resolved>,
+        failed: Option<&Failure>,
+    ) -> (Outcome, Option<Seen>) {
+        let mut given_up = match self.rooms.resolve(&tried.intent).await {
+            Ok(resolved) => resolved,
+            Err(ResolveError::Later(reason)) => return (Outcome::Unresolved(reason), None),
+            // What cannot be understood was never begun.
+            Err(ResolveError::Never(_)) => return (Outcome::Agreed, None),
+        };
+        given_up.wanted = given_up.wanted.abandoned(settled.map(|s| &s.wanted));
+        let aim = Aim { wanted, resolved: &given_up, failed, repairs: false, adopts: false };
+        self.rounds(&aim).await
     }
 
     /// The generation failed, and the app is on hold: it stays failed, and nothing is changed.

@@ -7,7 +7,7 @@ use super::super::resolve::ResolveError;
 use super::super::unit::UnitLoop;
 use super::{Next, Outcome, Target};
 use crate::ledger::{Accepted, Known};
-use crate::plan::{self, Chosen, Observed};
+use crate::plan::{self, Observed};
 
 impl UnitLoop {
     /// A `settle` intent: the attempted generation where it serves, else the one before.
@@ -22,37 +22,29 @@ impl UnitLoop {
         if let Some(next) = self.held(wanted).await {
             return next;
         }
-        let tried =
-            known.attempted.iter().chain(&known.settled).find(|a| a.generation() == attempted);
-        let mut chosen = plan::settle(None, otherwise, None);
         // Decided before, or settled when it was asked about: what is missing since is drift, not an outcome.
         let decided = known.settled.clone().filter(|s| s.generation() >= attempted);
-        let resolved = match tried {
-            Some(tried) if decided.is_none() => match self.rooms.resolve(&tried.intent).await {
-                Ok(resolved) => Some(resolved),
-                // Whether it serves cannot be told yet: nothing may be concluded.
-                Err(error @ ResolveError::Later(_)) => return self.unresolved(wanted, &error),
-                Err(ResolveError::Never(_)) => None,
-            },
-            _ => None,
-        };
-        if let Some(resolved) = resolved {
-            match self.rooms.worker.observe(&resolved.wanted, None).await {
-                Ok(Observed::Role(observed)) => {
-                    chosen = plan::settle(Some(&resolved.wanted), otherwise, Some(&observed));
+        let tried = known.attempted.clone().filter(|a| a.generation() == attempted);
+        let accepted = match (decided, tried) {
+            (Some(decided), _) => decided,
+            (None, Some(tried)) => match self.has_come_to_serve(known, wanted, &tried).await {
+                Err(next) => return next,
+                Ok(true) => tried,
+                Ok(false) => {
+                    if let Err(next) = self.give_up_attempt(known, wanted, &tried).await {
+                        return next;
+                    }
+                    match before(known, otherwise) {
+                        Some(settled) => settled,
+                        None => return self.let_go(wanted).await,
+                    }
                 }
-                Ok(_) => {}
-                Err(error) => return self.unobservable(wanted, error),
-            }
-        }
-        let accepted = match chosen {
-            _ if decided.is_some() => decided,
-            Chosen::Release => return self.release(wanted).await,
-            Chosen::Generation(generation) if generation == attempted => tried.cloned(),
-            // Only the ledger's own settled intent can be older than the one named; its content is the same.
-            Chosen::Generation(_) => known.settled.clone(),
+            },
+            (None, None) => match before(known, otherwise) {
+                Some(settled) => settled,
+                None => return self.let_go(wanted).await,
+            },
         };
-        let Some(accepted) = accepted else { return self.release(wanted).await };
         let target = Target { settled: true, accepted, adopts: false };
         let (outcome, observed) = self.bring_about(wanted, &target).await;
         match outcome {
@@ -68,4 +60,55 @@ impl UnitLoop {
             other => self.report_trouble(wanted, other, observed),
         }
     }
+
+    /// Whether what was tried serves; or what to do while that cannot be told.
+    async fn has_come_to_serve(
+        &mut self,
+        known: &Known,
+        wanted: &Accepted,
+        tried: &Accepted,
+    ) -> Result<bool, Next> {
+        if known.has_failed(tried.generation()) {
+            return Ok(false);
+        }
+        let resolved = match self.rooms.resolve(&tried.intent).await {
+            Ok(resolved) => resolved,
+            Err(error @ ResolveError::Later(_)) => return Err(self.unresolved(wanted, &error)),
+            Err(ResolveError::Never(_)) => return Ok(false),
+        };
+        match self.rooms.worker.observe(&resolved.wanted, None).await {
+            Ok(Observed::Role(observed)) => plan::has_come_to_serve(&resolved.wanted, &observed)
+                .map_err(|why| self.report_trouble(wanted, Outcome::Waiting(why), None)),
+            // What else there is settles by itself: nothing of it replaces anything.
+            Ok(_) => Ok(false),
+            Err(error) => Err(self.unobservable(wanted, error)),
+        }
+    }
+
+    /// Stops what a rollout that has ended began on this host and what does not serve.
+    pub(super) async fn give_up_attempt(
+        &mut self,
+        known: &Known,
+        wanted: &Accepted,
+        tried: &Accepted,
+    ) -> Result<(), Next> {
+        let settled = match &known.settled {
+            Some(settled) => match self.rooms.resolve(&settled.intent).await {
+                Ok(resolved) => Some(resolved),
+                Err(error) => return Err(self.unresolved(wanted, &error)),
+            },
+            None => None,
+        };
+        match self.give_up(wanted, tried, settled.as_ref(), None).await {
+            (Outcome::Agreed, _) => Ok(()),
+            (Outcome::Superseded, _) => Err(Next::Again),
+            (other, observed) => Err(self.report_trouble(wanted, other, observed)),
+        }
+    }
+}
+
+/// What settled before, where something is to be gone back to. Only the ledger's own can be older than the one named; its
+/// content is the same.
+fn before(known: &Known, otherwise: Option<Generation>) -> Option<Accepted> {
+    otherwise.and_then(|_| known.settled.clone())
 }

@@ -65,6 +65,29 @@ async fn a_host_where_nothing_ever_served_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_never_served_is_stopped_before_its_unit_is_let_go() {
+    // The second asks as a controller does that has heard that it failed, or that gave up on it.
+    for last in [settle(2, 1, None), absent(2, Absent::Release)] {
+        for failed in [false, true] {
+            let mut agent = Agent::start().await;
+            let unit = role_unit("web");
+            agent.world.engine.add_image(image("v1").behaving(Behaviour::Unhealthy));
+            agent.offer_role(&web("v1", 1));
+            if failed {
+                agent.status(&unit, |s| matches!(s.phase, Phase::Failed(_))).await;
+            } else {
+                agent.until("v1 runs", || agent.world.containers().contains("v1 running")).await;
+                agent = agent.restart().await;
+            }
+            agent.offer(&last);
+            agent.status(&unit, |s| s.phase == Phase::Released).await;
+            let left = agent.world.containers();
+            assert!(!left.contains("v1 running"), "{:?}, failed {failed}: {left}", last.desired);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_user_that_the_host_does_not_have_ends_in_rest_not_in_a_busy_loop() {
     for absence in [settle(2, 1, None), settle(2, 1, Some(0)), absent(2, Absent::Remove)] {
         let agent = Agent::start().await;

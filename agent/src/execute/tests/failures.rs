@@ -8,7 +8,7 @@ use expect_test::expect;
 use super::world::{Role, World, image, seconds};
 use crate::engine::fake::Behaviour;
 use crate::engine::{ContainerState, EngineError};
-use crate::plan::{Chosen, Observed, settle};
+use crate::plan::{Observed, Plan, Step, has_come_to_serve};
 
 /// Deploys v1, then a v2 that behaves so; gives the failure after what failed was given up and v1 converged again.
 async fn fail(
@@ -176,16 +176,42 @@ async fn settle_is_decided_by_what_serves() {
     let world = World::ready().await;
     let (old, new) = (Role::web("v1"), Role { number: 2, ..Role::web("v2") });
     world.deploy(&old).await;
-    let before = old.wanted().intent.generation;
-    let choose = |observed: &Observed| match observed {
-        Observed::Role(o) => settle(Some(&new.wanted()), Some(before), Some(o)),
+    let serves = |observed: &Observed| match observed {
+        Observed::Role(o) => has_come_to_serve(&new.wanted(), o),
         _ => panic!("not a role"),
     };
-    assert_eq!(choose(&world.observe(&new.wanted()).await), Chosen::Generation(before));
-    world.settle(&new.wanted()).await;
-    let attempted = new.wanted().intent.generation;
-    assert_eq!(choose(&world.observe(&new.wanted()).await), Chosen::Generation(attempted));
-    assert_eq!(settle(None, None, None), Chosen::Release);
+    assert_eq!(serves(&world.observe(&new.wanted()).await), Ok(false));
+    // It runs, and kamal-proxy has not switched to it.
+    let wanted = new.wanted();
+    let Plan::Steps(steps) = world.plan(&wanted).await else { panic!("steps") };
+    let route = steps.iter().position(|s| matches!(s, Step::Route { .. })).unwrap();
+    for step in &steps[..route] {
+        world.run(&wanted, step).await.unwrap();
+    }
+    assert!(world.containers().contains("shop-web-v2 running"), "{}", world.containers());
+    assert_eq!(serves(&world.observe(&wanted).await), Ok(false));
+    world.run(&wanted, &steps[route]).await.unwrap();
+    assert_eq!(serves(&world.observe(&wanted).await), Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_proxy_it_serves_once_it_is_ready() {
+    let world = World::ready().await;
+    let job = Role::job("v1");
+    let wanted = job.wanted();
+    let Plan::Steps(steps) = world.plan(&wanted).await else { panic!("steps") };
+    let ready = steps.iter().position(|s| matches!(s, Step::AwaitReady { .. })).unwrap();
+    for step in &steps[..ready] {
+        world.run(&wanted, step).await.unwrap();
+    }
+    let serves = |observed: &Observed| match observed {
+        Observed::Role(o) => has_come_to_serve(&wanted, o),
+        _ => panic!("not a role"),
+    };
+    let why = serves(&world.observe(&wanted).await).unwrap_err();
+    assert!(why.reason.contains("has not run for long enough"), "{why:?}");
+    tokio::time::sleep(seconds(60)).await;
+    assert_eq!(serves(&world.observe(&wanted).await), Ok(true));
 }
 
 #[tokio::test(start_paused = true)]

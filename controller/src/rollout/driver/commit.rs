@@ -1,6 +1,6 @@
 //! The version is the app's: what settled is recorded, absent hosts get their intents, the app is free.
 
-use dhow_proto::model::intent::Intent;
+use dhow_proto::model::intent::{Desired, Intent};
 use dhow_proto::model::{HostName, Unit};
 use dhow_proto::wire;
 use dhow_proto::wire::rollout_event::Kind;
@@ -137,7 +137,8 @@ impl Driver {
 
     async fn leave_intents_for_the_absent(&mut self) -> Result<(), DriveError> {
         let hooks = self.book.header.hook_names();
-        let changes = catch_up(&self.book.spec, &plan_of(&self.book.header, &hooks));
+        let plan = plan_of(&self.book.header, &hooks);
+        let changes = catch_up(&self.book.spec, &plan, &self.without_proxy().await?);
         let mut refused: Vec<HostName> = Vec::new();
         for change in &changes {
             let Unit::App(_) = &change.unit else { continue };
@@ -157,6 +158,23 @@ impl Driver {
         }
         let changes: Vec<_> = changes.into_iter().filter(|c| !refused.contains(&c.host)).collect();
         self.write_changes(&changes).await
+    }
+
+    /// Absent hosts that no earlier rollout has given a kamal-proxy.
+    async fn without_proxy(&self) -> Result<Vec<HostName>, DriveError> {
+        let header = &self.book.header;
+        let away: Vec<&HostFact> = header.hosts.iter().filter(|h| h.away).collect();
+        let keys: Vec<_> = away.iter().map(|h| key::intent(&h.name, &Unit::Proxy)).collect();
+        let mut without = Vec::new();
+        for (host, entry) in away.into_iter().zip(self.book.fence().read(&keys).await?) {
+            let intent = entry.map(|e| Intent::from_bytes(&e.value)).transpose()?;
+            // Its own is what this very commit wrote before a restart.
+            let earlier = intent.filter(|i| i.rollout_id.as_deref() != Some(header.id.as_str()));
+            if !earlier.is_some_and(|i| matches!(i.desired, Desired::Proxy(_))) {
+                without.push(host.name.clone());
+            }
+        }
+        Ok(without)
     }
 
     async fn app_record(&self) -> Result<Write, DriveError> {

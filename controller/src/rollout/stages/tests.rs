@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::rollout::sample::{Asked, spec};
+use crate::rollout::sample::{Asked, host, spec};
 
 fn check(spec: &Spec, asked: &Asked, expected: Expect) {
     let stages = stages(spec, &asked.plan());
@@ -214,14 +214,24 @@ fn a_host_that_was_away_catches_up_in_the_order_of_the_stages() {
     let spec = spec("v3", &[("web", &["h1", "h2"]), ("job", &["h2"])]);
     let mut asked = Asked::all(&spec, Operation::Deploy);
     asked.hosts[1].away = true;
-    let text: Vec<String> =
-        catch_up(&spec, &asked.plan()).iter().map(ToString::to_string).collect();
+    let text = |asked: &Asked, without: &[HostName]| -> String {
+        let changes = catch_up(&spec, &asked.plan(), without);
+        changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
     expect![[r#"
         h2: proxy network, container
         h2: app shop staged+tagged when serving
+        h2: role shop/web boot after proxy, app shop
+        h2: role shop/job boot after proxy, app shop, role shop/web"#]]
+    .assert_eq(&text(&asked, &[]));
+    let mut again = Asked::all(&spec, Operation::Redeploy);
+    again.hosts[1].away = true;
+    expect![[r#"
+        h2: app shop staged+tagged when serving
         h2: role shop/web boot after app shop
         h2: role shop/job boot after app shop, role shop/web"#]]
-    .assert_eq(&text.join("\n"));
+    .assert_eq(&text(&again, &[]));
+    assert_eq!(text(&again, &[host("h2")]), text(&asked, &[]));
     let stages = stages(&spec, &asked.plan());
     assert!(stages.iter().all(|s| s.hosts.iter().all(|h| h.as_str() == "h1")));
 }
