@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use wire::reply::Kind as Answer;
 use wire::request::Kind as Question;
 
-use crate::engine::{Engine, EngineError, ImageFilter, LogQuery, ObservedContainer};
+use crate::engine::{Engine, EngineError, ImageFilter, ImageView, LogQuery, ObservedContainer};
 use crate::plan::{Live, Routes, version_of};
 use crate::proxy;
 use crate::session::Host;
@@ -71,16 +71,18 @@ impl Answers {
         }
     }
 
+    async fn image(&self, reference: Option<String>) -> Result<Option<ImageView>, NoAnswer> {
+        match reference {
+            Some(reference) => Ok(self.engine.image(&reference).await?),
+            None => Ok(None),
+        }
+    }
+
     /// The app's containers by role: all of the role's, and which of them serve.
     async fn roles(&self, app: &App, wanted: &[String]) -> Result<Vec<RoleContainers>, NoAnswer> {
-        let (containers, routes) = tokio::join!(self.containers(app), self.routes());
-        let containers = containers?;
-        let latest = match containers.iter().find_map(|c| c.image.rsplit_once(':')) {
-            Some((repository, _)) => {
-                self.engine.image(&format!("{repository}:{}", app.latest_tag())).await?
-            }
-            None => None,
-        };
+        let containers = self.containers(app).await?;
+        let repository = containers.iter().find_map(|c| c.image.rsplit_once(':'));
+        let latest = repository.map(|(repository, _)| format!("{repository}:{}", app.latest_tag()));
         let mut roles: Vec<RoleContainers> = Vec::new();
         for container in containers {
             let Ok(role) = RoleName::try_from(container.label(LABEL_ROLE)) else { continue };
@@ -92,6 +94,11 @@ impl Answers {
                 None => roles.push(RoleContainers { role, all: vec![container], live: Vec::new() }),
             }
         }
+        // A process in kamal-proxy's container costs more than all the rest, and mostly only one could serve.
+        let (routes, latest) = match roles.iter().all(|r| Live::is_plain(&r.all)) {
+            true => (Routes::Unknown, None),
+            false => tokio::try_join!(async { Ok(self.routes().await) }, self.image(latest))?,
+        };
         for role in &mut roles {
             let service = app.role_prefix(&role.role);
             let live =

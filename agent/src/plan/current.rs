@@ -29,6 +29,13 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// True where [`Self::of`] gives the same whatever kamal-proxy routes to and whatever the latest tag means: at most one
+    /// container is up, and it runs.
+    pub fn is_plain(containers: &[ObservedContainer]) -> bool {
+        let mut up = containers.iter().filter(|c| c.state.is_up());
+        up.next().is_none_or(|c| is_running(c)) && up.next().is_none()
+    }
+
     /// They, in the order observed.
     pub fn iter(&self) -> impl Iterator<Item = &'a ObservedContainer> + '_ {
         self.0.iter().copied()
@@ -40,14 +47,16 @@ impl<'a> Live<'a> {
     }
 }
 
+fn is_running(container: &ObservedContainer) -> bool {
+    matches!(container.state, ContainerState::Running | ContainerState::Restarting)
+}
+
 /// Kamal's current version (`ps --latest` twice): states running and restarting alone.
 fn current<'a>(
     containers: &'a [ObservedContainer],
     latest_image_id: Option<&str>,
 ) -> Option<&'a ObservedContainer> {
-    let mut running = containers
-        .iter()
-        .filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Restarting));
+    let mut running = containers.iter().filter(|c| is_running(c));
     let newest = running.clone().next();
     running.find(|c| Some(c.image_id.as_str()) == latest_image_id).or(newest)
 }
@@ -59,4 +68,81 @@ pub fn live<'a>(wanted: &Wanted, observed: &'a ObservedRole) -> Live<'a> {
     };
     let latest = super::serving::latest_image(app, observed);
     Live::of(&app.role_prefix(role), &observed.containers, latest, &observed.proxy.routes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::proxy::{Route, RouteState};
+
+    const STATES: [ContainerState; 7] = [
+        ContainerState::Created,
+        ContainerState::Running,
+        ContainerState::Restarting,
+        ContainerState::Paused,
+        ContainerState::Exited,
+        ContainerState::Dead,
+        ContainerState::Removing,
+    ];
+
+    fn container(digit: char, state: ContainerState) -> ObservedContainer {
+        ObservedContainer {
+            id: digit.to_string().repeat(64),
+            name: format!("shop-web-v{digit}"),
+            image: format!("shop:v{digit}"),
+            image_id: format!("sha256:{digit}"),
+            labels: BTreeMap::new(),
+            state,
+            exit_code: None,
+            error: String::new(),
+            health: None,
+            restarts: 0,
+            created_at: SystemTime::UNIX_EPOCH,
+            started_at: None,
+            networks: Vec::new(),
+            mounts: Vec::new(),
+            hostname: String::new(),
+            address: String::new(),
+            pid: None,
+            out_of_memory: false,
+        }
+    }
+
+    fn routes(to: &[&ObservedContainer]) -> Routes {
+        let targets = to.iter().map(|c| format!("{}:80", c.short_id())).collect();
+        let state = RouteState::Running;
+        let (hosts, paths) = (Vec::new(), Vec::new());
+        let route = Route { hosts, paths, targets, state, tls: false };
+        Routes::Known(BTreeMap::from([("shop-web".to_owned(), route)]))
+    }
+
+    #[test]
+    fn where_it_is_plain_neither_routes_nor_the_tag_change_what_is_live() {
+        let mut plain = 0;
+        for (one, two) in STATES.iter().flat_map(|a| STATES.iter().map(move |b| (*a, *b))) {
+            let all = [container('2', one), container('1', two)];
+            let known = [
+                Routes::Unknown,
+                routes(&[]),
+                routes(&[&all[0]]),
+                routes(&[&all[1]]),
+                routes(&[&all[0], &all[1]]),
+            ];
+            let mut live: Vec<Vec<&str>> = Vec::new();
+            for routes in &known {
+                for latest in [None, Some("sha256:1"), Some("sha256:2")] {
+                    let found = Live::of("shop-web", &all, latest, routes);
+                    live.push(found.iter().map(|c| c.name.as_str()).collect());
+                }
+            }
+            live.dedup();
+            assert_eq!(Live::is_plain(&all), live.len() == 1, "{one:?} {two:?}: {live:?}");
+            plain += usize::from(live.len() == 1);
+        }
+        // None of the two up, or one of them that runs.
+        assert_eq!(plain, 4 * 4 + 2 * 2 * 4);
+    }
 }
