@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use dhow_proto::model::spec::Spec;
 use dhow_proto::model::{App, BlobRef, Document as _, HostName};
 use dhow_proto::wire;
 
 use super::{Globals, Outcome};
 use crate::bundle::{self, Login, Recipient, Recipients, Sealed};
+use crate::caller::Caller;
 use crate::client::Client;
 use crate::config::compile::Compiled;
 use crate::follow::{Follow, Followed, new_rollout_id};
 use crate::hooks;
-use crate::output::progress::Progress;
+use crate::output::progress::{Progress, print_line};
 use crate::performer::Performer;
 use crate::project::{ConfigError, Project};
 use crate::selection::{Selection, select};
@@ -271,24 +272,35 @@ pub(super) fn tell(
     version: &str,
     globals: &Globals,
 ) -> Outcome {
-    let style = globals.style();
-    let succeeded = followed.state == wire::RolloutState::Succeeded;
-    if !globals.json && (!globals.quiet || !succeeded) {
+    if followed.state != wire::RolloutState::Succeeded {
+        if !globals.json {
+            tell_failure(&followed, &format!("{what} of {app} {version}"), globals);
+        }
+        return Outcome::Failed;
+    }
+    if !globals.json && !globals.quiet {
         let took = followed.runtime.as_secs_f64();
         let hosts = match followed.hosts {
             1 => "1 host".to_owned(),
             count => format!("{count} hosts"),
         };
-        let line = match succeeded {
-            true => style.green(&format!("{app} {version} is live on {hosts} ({took:.1} s)")),
-            false => style.red(&format!(
-                "{what} of {app} {version} {}: {}\nSee `dhow rollout show {}` and `dhow status`.",
-                crate::output::event::state_word(followed.state).replace('_', " "),
-                followed.reason,
-                followed.rollout_id
-            )),
-        };
-        crate::output::progress::print_line(&line);
+        let line = format!("{app} {version} is live on {hosts} ({took:.1} s)");
+        print_line(&globals.style().green(&line));
     }
-    if succeeded { Outcome::Done } else { Outcome::Failed }
+    Outcome::Done
+}
+
+/// Says it where errors go: by the name `kamal` that is standard output, with what Kamal has no word of beside it.
+fn tell_failure(followed: &Followed, what: &str, globals: &Globals) {
+    let style = globals.style();
+    let state = crate::output::event::state_word(followed.state).replace('_', " ");
+    let reason = format!("{what} {state}: {}", followed.reason);
+    let more = format!("See `dhow rollout show {}` and `dhow status`.", followed.rollout_id);
+    let caller = Caller::of_process();
+    if caller.is_kamal {
+        print_line(caller.kamal_error(&anyhow!(reason)).trim_end());
+    } else {
+        eprintln!("{}", style.red(&reason));
+    }
+    eprintln!("{}", style.red(&more));
 }

@@ -67,12 +67,10 @@ pub enum LineError {
         matches: Vec<String>,
     },
     /// An alias that cannot be split.
-    #[error("the alias `{name}` cannot be read: a quote in `{text}` is not closed")]
+    #[error("the alias `{name}` cannot be read: a quote in its text is not closed")]
     Quote {
         /// Its name.
         name: String,
-        /// What it stands for.
-        text: String,
     },
     /// An alias that stands for nothing.
     #[error("the alias `{name}` stands for nothing")]
@@ -159,8 +157,8 @@ pub fn resolve(
             Err(problems) => return Err(LineError::Unreadable { word, problems }),
         };
         let Some(text) = found else { return Ok(words) };
-        let line = shlex::split(&text)
-            .ok_or_else(|| LineError::Quote { name: word.clone(), text: text.clone() })?;
+        // Without the text, which a template may have made.
+        let line = shlex::split(&text).ok_or_else(|| LineError::Quote { name: word.clone() })?;
         if line.is_empty() {
             return Err(LineError::Empty { name: word });
         }

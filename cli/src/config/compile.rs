@@ -22,7 +22,7 @@ use dhow_proto::model::spec::{
 };
 use dhow_proto::model::template::RoleTemplate;
 
-use super::diagnostic::{Code, Diagnostic, Diagnostics};
+use super::diagnostic::{Code, Diagnostic, Diagnostics, MAX_TOLD};
 use super::load::Loaded;
 use super::model::{Config, Registry, Role, TaggedHost, Tls};
 use super::outside::Outside;
@@ -88,6 +88,8 @@ impl Loaded {
         };
         let spec = compiler.spec(input.version);
         let Compiler { mut problems, mut warnings, blobs, templates, .. } = compiler;
+        problems.truncate(MAX_TOLD);
+        warnings.truncate(MAX_TOLD);
         problems.iter_mut().chain(&mut warnings).for_each(|told| self.made.conceal(told));
         match spec {
             Some(spec) if problems.is_empty() => Ok(Compiled {

@@ -183,6 +183,9 @@ impl Diagnostic {
     }
 }
 
+/// Problems told of one config, and warnings: nobody reads more, and each takes a look through its file.
+pub const MAX_TOLD: usize = 200;
+
 /// Problems (or warnings) with the files they stand in; never empty as an error.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {

@@ -2,10 +2,10 @@
 
 mod file;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Code, Diagnostic, Diagnostics, ErrorClass};
+use super::diagnostic::{Code, Diagnostic, Diagnostics, ErrorClass, MAX_TOLD};
 use super::made::Made;
 use super::merge::deep_merge;
 use super::model::{Config, build};
@@ -163,7 +163,7 @@ pub fn destination_file(base: &Path, destination: &str) -> PathBuf {
 
 fn surprises_as_warnings(
     surprises: Vec<Surprise>,
-    expected: &[Span],
+    expected: &HashSet<Span>,
     root: &Map,
 ) -> Vec<Diagnostic> {
     if surprises.is_empty() {
@@ -174,6 +174,7 @@ fn surprises_as_warnings(
     surprises
         .into_iter()
         .filter(|surprise| !expected.contains(&surprise.span))
+        .take(MAX_TOLD)
         .map(|Surprise { span, message }| {
             let path = paths.remove(&span).unwrap_or_default();
             Diagnostic::new(Code::Surprise, message).at(span).path(path)
@@ -455,5 +456,16 @@ image: hunter2
         let warnings = loaded.unwrap().warnings;
         let paths: Vec<&str> = warnings.list.iter().map(|it| it.path.as_str()).collect();
         assert_eq!(paths, ["env/clear/A", "env/clear/B"], "{}", warnings.render_warnings(false));
+    }
+    /// Both those that are wanted and those that are not; each that is told takes a look through the file.
+    #[test]
+    fn a_file_full_of_surprises_takes_no_time() {
+        let proxy =
+            "{ssl: no, buffering: {requests: no}, logging: {request_headers: [no, no, no, no]}}";
+        let section = |n: usize| format!("  a{n}: {{image: i, host: h, proxy: {proxy}}}\n");
+        let sections: String = (0..4000).map(section).collect();
+        let warnings = load_text(&format!("{BASE}accessories:\n{sections}")).unwrap().warnings;
+        assert_eq!(warnings.list.len(), MAX_TOLD);
+        assert!(warnings.render_warnings(false).len() < 200_000);
     }
 }

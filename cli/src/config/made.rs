@@ -2,13 +2,13 @@
 //!
 //! In: the scalars that a template made, and the files as written. Out: messages without the words of those
 //! scalars, which may be secrets of the environment or of a command. Always true: a word that stands in a file
-//! is shown, for it is no secret, and so are the words of the schema, so that a message stays a message.
+//! is shown, for it is no secret, and so are the words of the schema and of the messages, so that a message stays one.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::diagnostic::Diagnostic;
-use super::schema::{ACCESSORY, BUILDER, PROXY, REGISTRY, ROLE, ROOT};
+use super::schema::table;
 use super::source::Sources;
 
 /// What stands in place of a value.
@@ -20,11 +20,9 @@ const SHORTEST: usize = 3;
 /// Bytes of a text that is looked through; a longer one is a value, and as a whole none to tell.
 const LONGEST: usize = 16 << 10;
 
-/// Words that the messages themselves are made of, beside the keys of the schema.
-const OWN_WORDS: &[&str] = &[
-    "array", "boolean", "false", "hash", "integer", "key", "multiple", "one", "quiet", "required",
-    "should", "string", "true", "unknown", "verbose", "web",
-];
+/// Words that the messages themselves are made of, beside the keys of the schema: a value that is one of them, as
+/// `deploy` or `only`, must not blot out the sentence around it. A test keeps them complete.
+const OWN_WORDS: &str = include_str!("made/own_words.txt");
 
 /// The words that templates made.
 #[derive(Clone, Default)]
@@ -56,10 +54,11 @@ impl Made {
                 self.words.remove(word);
             }
         }
-        let sections = [&ROOT, &ROLE, &ACCESSORY, &PROXY, &REGISTRY, &BUILDER];
-        let keys = sections.iter().flat_map(|section| section.keys).map(|key| key.name);
-        for name in keys.chain(OWN_WORDS.iter().copied()) {
-            for (word, _) in chunks(name).chain(words(name)) {
+        for word in OWN_WORDS.lines() {
+            self.words.remove(word);
+        }
+        for row in table::rows() {
+            for (word, _) in chunks(&row.path).chain(words(&row.path)) {
                 self.words.remove(word);
             }
         }
@@ -134,10 +133,14 @@ fn pieces(text: &str, is_gap: impl Fn(char) -> bool) -> impl Iterator<Item = (&s
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::super::compile::CompileInput;
     use super::super::diagnostic::Diagnostics;
     use super::super::load::{LoadOptions, load};
     use super::super::outside::fake::FakeOutside;
+    use super::{OWN_WORDS, chunks, is_long, words};
 
     const BASE: &str = "\
 service: shop
@@ -169,6 +172,79 @@ builder: {arch: amd64}
                 };
                 format!("{}{compiled}", all(&loaded.warnings))
             }
+        }
+    }
+
+    /// The words of all sentences in the sources of this room, and those that stand in place of one by themselves.
+    fn own_words() -> BTreeSet<String> {
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config")];
+        let mut found: BTreeSet<String> =
+            ["array", "boolean", "false", "hash", "integer", "string", "true", "web"]
+                .map(str::to_owned)
+                .into();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    // A template's problem is told before there is a value.
+                    folders.extend((!path.ends_with("template")).then_some(path));
+                } else if path.extension().is_some_and(|end| end == "rs")
+                    && !path.ends_with("tests.rs")
+                {
+                    let source = std::fs::read_to_string(path).unwrap();
+                    found.extend(sentences(&source).iter().flat_map(|sentence| {
+                        let parts = chunks(sentence).chain(words(sentence));
+                        parts.map(|(word, _)| word.to_owned()).collect::<Vec<_>>()
+                    }));
+                }
+            }
+        }
+        let is_word = |c: char| c.is_alphanumeric();
+        found.retain(|word| is_long(word) && word.starts_with(is_word) && word.ends_with(is_word));
+        found
+    }
+
+    /// The string literals with a space in them, without what is filled in.
+    fn sentences(source: &str) -> Vec<String> {
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default().replace("'\"'", "");
+        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code = code.collect::<Vec<_>>().join("\n").replace("\\\\", " ").replace("\\\"", " ");
+        let sentences = code.split('"').skip(1).step_by(2).filter(|text| text.contains(' '));
+        let filled = |text: &str| {
+            let mut parts = text.split('{');
+            let mut out = parts.next().unwrap_or_default().to_owned();
+            for part in parts {
+                out.push(' ');
+                out.push_str(part.split_once('}').map_or(part, |(_, rest)| rest));
+            }
+            out.replace("\\n", " ").replace('\\', " ")
+        };
+        sentences.map(filled).collect()
+    }
+
+    #[test]
+    fn the_list_of_own_words_is_complete() {
+        let list = own_words().into_iter().fold(String::new(), |list, word| list + &word + "\n");
+        if std::env::var_os("DHOW_UPDATE").is_some() {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/made/own_words.txt");
+            std::fs::write(path, list).unwrap();
+            return;
+        }
+        assert_eq!(OWN_WORDS, list, "run this test with DHOW_UPDATE=1");
+    }
+
+    /// As a user `deploy` of SSH, or an environment `production`, found in the environment.
+    #[test]
+    fn an_ordinary_word_as_a_value_leaves_the_sentences_whole() {
+        for word in ["specify", "one", "kamal", "deploy", "app", "true", "3000", "should"] {
+            let extra =
+                "x-a: <%= ENV['T'] %>\naccessories: {db: {image: i}}\nssh: {proxy_command: [1]}\n";
+            let said = said(&format!("{BASE}{extra}"), word);
+            let placement =
+                "accessories/db: specify one of `host`, `hosts`, `role`, `roles`, `tag` or `tags`";
+            assert!(said.contains(placement), "{word}: {said}");
+            assert!(said.contains("ssh/proxy_command: should be a string"), "{word}: {said}");
+            assert!(!said.contains(super::INSTEAD), "{word}: {said}");
         }
     }
 

@@ -7,15 +7,14 @@ mod cross;
 pub(crate) mod sections;
 mod shape;
 
-use super::diagnostic::{Code, Diagnostic, ErrorClass, nearest};
+use std::collections::HashSet;
+
+use super::diagnostic::{Code, Diagnostic, ErrorClass, MAX_TOLD, nearest};
 use super::schema::{ROOT, Section, legacy_hint};
 use super::yaml::{Map, Node, Span};
 
 pub(crate) use cross::cross_check;
 pub(crate) use sections::validate;
-
-/// Nobody reads more, and each is compared with those before it.
-const MAX_PROBLEMS: usize = 200;
 
 /// Collects problems while it knows the key path.
 #[derive(Debug, Default)]
@@ -25,12 +24,12 @@ pub(crate) struct Checker {
     beyond: Option<Diagnostic>,
     path: Vec<String>,
     /// Plain scalars that are read as the schema wants them: no surprise there.
-    expected: Vec<Span>,
+    expected: HashSet<Span>,
 }
 
 impl Checker {
     /// The problems in order, and the places where a surprising reading is the wanted one.
-    pub(crate) fn finish(self) -> (Vec<Diagnostic>, Vec<Span>) {
+    pub(crate) fn finish(self) -> (Vec<Diagnostic>, HashSet<Span>) {
         (self.problems, self.expected)
     }
 
@@ -70,7 +69,7 @@ impl Checker {
             .position(|known| known.message == diagnostic.message && known.span == diagnostic.span);
         match index {
             Some(index) => &mut self.problems[index],
-            None if self.problems.len() >= MAX_PROBLEMS => self.beyond.insert(diagnostic),
+            None if self.problems.len() >= MAX_TOLD => self.beyond.insert(diagnostic),
             None => {
                 self.problems.push(diagnostic);
                 let last = self.problems.len() - 1;
@@ -110,7 +109,7 @@ impl Checker {
             .collect();
         let names: Vec<String> = unknown.iter().map(|key| key.to_text()).collect();
         let context = self.context();
-        for (index, (key, name)) in unknown.iter().zip(&names).enumerate().take(MAX_PROBLEMS) {
+        for (index, (key, name)) in unknown.iter().zip(&names).enumerate().take(MAX_TOLD) {
             let is_legacy = legacy_hint(&context, name).is_some();
             let code = if is_legacy { Code::LegacyKey } else { Code::UnknownKey };
             let hint = unknown_hint(&context, name, section);

@@ -12,6 +12,8 @@ mod guard;
 pub mod node;
 pub mod read;
 pub mod scalar;
+mod source_map;
 
 pub use node::{Entry, Map, Node, NodeId, Span, Value};
-pub use read::{ReadError, SourceMap, Surprise, read};
+pub use read::{ReadError, Surprise, read};
+pub use source_map::SourceMap;

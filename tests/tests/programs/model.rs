@@ -158,7 +158,7 @@ fn a_rollback_to_a_version_that_no_host_has_is_a_failure_by_either_name() -> Res
         let words = format!("'{version}' is not available as a container of role web on h1");
         let own = stage.dhow(&["rollback", version])?;
         assert_eq!(own.code(), Some(1), "{}", own.text());
-        assert!(own.text().contains(&words), "{}", own.text());
+        assert!(own.stderr.contains(&words) && !own.stdout.contains(&words), "{}", own.text());
         let mut named = Command::new("env");
         named.args(["-u", "VERSION", "-u", "KAMAL_DESTINATION"]).arg(&kamal);
         named
@@ -167,7 +167,8 @@ fn a_rollback_to_a_version_that_no_host_has_is_a_failure_by_either_name() -> Res
             .env("NO_COLOR", "1");
         let named = done(named.args(["rollback", version]))?;
         assert_eq!(named.code(), Some(1), "{}", named.text());
-        assert!(named.text().contains(&words), "{}", named.text());
+        let error = named.stdout.lines().last().unwrap_or_default();
+        assert!(error.starts_with("  ERROR (") && error.contains(&words), "{}", named.text());
     }
     let status = stage.json(&["app", "version"])?;
     assert!(status.to_string().contains("v1"), "{status}");

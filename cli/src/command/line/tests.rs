@@ -87,7 +87,7 @@ fn an_alias_beats_a_command_only_dhow_has_but_none_of_kamals() {
 #[test]
 fn aliases_that_cannot_be_are_refused() {
     refused("round", "the alias `round` leads back to itself");
-    refused("open", "the alias `open` cannot be read: a quote in `app 'logs` is not closed");
+    refused("open", "the alias `open` cannot be read: a quote in its text is not closed");
     refused("nothing", "the alias `nothing` stands for nothing");
 }
 

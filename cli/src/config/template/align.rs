@@ -10,18 +10,19 @@ const WINDOW: usize = 200;
 /// stands before the tag. All else was made, and stands nowhere.
 pub(crate) fn align(template: &str, rendered: &str) -> SourceMap {
     let place = |offset: usize| u32::try_from(offset).unwrap_or(NOWHERE);
-    let lines: Vec<(usize, &str)> = with_offsets(template).collect();
+    // Once for each, as lines may be long and each is compared with many of the result.
+    let lines: Vec<(usize, Option<Head<'_>>)> =
+        with_offsets(template).map(|(source, written)| (source, copied(written))).collect();
     let mut map = SourceMap::default();
     let mut next = 0;
     for (out, line) in with_offsets(rendered) {
         // An empty line could be any.
         let far = if line.trim().is_empty() { 1 } else { WINDOW };
         let mut window = lines.iter().enumerate().skip(next).take(far);
-        let found = window.find_map(|(index, (source, written))| {
-            let head = copied(written)?;
-            let is_whole = head.len() == written.len();
-            let fits = if is_whole { line == head } else { line.starts_with(head) };
-            fits.then_some((index, *source, head.len(), is_whole))
+        let found = window.find_map(|(index, (source, head))| {
+            let Head { text, is_whole } = head.as_ref()?;
+            let fits = if *is_whole { line == *text } else { line.starts_with(text) };
+            fits.then_some((index, *source, text.len(), *is_whole))
         });
         let Some((index, source, length, is_whole)) = found else {
             map.pieces.push((place(out), NOWHERE, false));
@@ -36,11 +37,17 @@ pub(crate) fn align(template: &str, rendered: &str) -> SourceMap {
     map
 }
 
-/// What of a line stands in the result as it is: nothing, where a tag begins it.
-fn copied(written: &str) -> Option<&str> {
-    match written.find("<%") {
-        Some(at) => written.get(..at).filter(|head| !head.trim().is_empty()),
-        None => Some(written),
+/// What of a line stands in the result as it is: all of it, or what is before its first tag.
+struct Head<'t> {
+    text: &'t str,
+    is_whole: bool,
+}
+
+/// Nothing, where a tag begins the line.
+fn copied(written: &str) -> Option<Head<'_>> {
+    match written.find("<%").and_then(|at| written.get(..at)) {
+        Some(text) => (!text.trim().is_empty()).then_some(Head { text, is_whole: false }),
+        None => Some(Head { text: written, is_whole: true }),
     }
 }
 
@@ -72,6 +79,14 @@ mod tests {
             map.is_copied(start, start + u32::try_from(word.len()).unwrap())
         };
         assert!(copied("a: 1") && copied("c: [") && !copied("c: [s") && !copied("b1"));
+    }
+
+    /// Each line of the result is compared with many of these.
+    #[test]
+    fn long_lines_are_looked_through_once() {
+        let template = format!("{}\n", "x".repeat(20_000)).repeat(200);
+        let rendered = "made\n".repeat(100_000);
+        assert!(align(&template, &rendered).pieces.iter().all(|(_, at, _)| *at == NOWHERE));
     }
 
     /// A template may have as many lines as it likes.

@@ -39,8 +39,19 @@ const INSTEAD: &[(&[&str], &str)] = &[
     (&["Time", "Date"], "let a command print it, `<%= %x(date +%s).strip %>`"),
     (&["system", "exec", "Open3", "IO.popen"], "write `%x(command)`"),
     (
-        &["[", ".slice", ".first(", ".sub", ".gsub", ".tr", ".delete", ".squeeze", ".truncate"],
-        "let a command do it, `<%= %x(printf %s \"$X\" | cut -c1-7) %>`",
+        &[
+            "[",
+            "..",
+            ".slice",
+            ".first(",
+            ".sub",
+            ".gsub",
+            ".tr",
+            ".delete",
+            ".squeeze",
+            ".truncate",
+        ],
+        "let a command do it, `<%= %x(printf %s \"$X\" | cut -c1-7).strip %>`",
     ),
     (
         &["require", "require_relative", "load"],

@@ -144,7 +144,7 @@ impl Checker {
         };
         // A bare `no` is false for YAML, and means the policy all the same.
         if known || restart.as_bool() == Some(false) {
-            self.expected.push(restart.span);
+            self.expected.insert(restart.span);
             return;
         }
         self.within("options", |this| {

@@ -69,7 +69,7 @@ impl Checker {
                 if node.as_bool().is_none() {
                     self.any_map(node);
                 } else {
-                    self.expected.push(node.span);
+                    self.expected.insert(node.span);
                 }
             }
         }
@@ -89,7 +89,7 @@ impl Checker {
 
     fn boolean(&mut self, node: &Node) {
         if node.as_bool().is_some() {
-            self.expected.push(node.span);
+            self.expected.insert(node.span);
         } else {
             self.wrong_type("a boolean", node);
         }
@@ -176,7 +176,7 @@ impl Checker {
 
     fn ssl(&mut self, node: &Node, section: &Section) {
         if node.as_bool().is_some() {
-            self.expected.push(node.span);
+            self.expected.insert(node.span);
         } else if node.as_map().is_none() {
             self.wrong_type("a boolean or a hash", node);
         }
@@ -191,7 +191,7 @@ impl Checker {
 
     fn ssh_config(&mut self, node: &Node) {
         if node.as_bool().is_some() {
-            self.expected.push(node.span);
+            self.expected.insert(node.span);
         } else if node.as_list().is_some() {
             self.text_list(node);
         } else if !matches!(node.value, Value::String(_)) {

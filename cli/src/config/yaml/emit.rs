@@ -186,7 +186,7 @@ fn is_nearly_octal(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::read::{SourceMap, read};
+    use super::super::{SourceMap, read};
     use super::*;
 
     #[test]

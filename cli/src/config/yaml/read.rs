@@ -8,6 +8,7 @@ use super::super::made::Made;
 use super::guard::{Guarded, guard};
 use super::node::{Map, Node, NodeId, Span, Value};
 use super::scalar;
+use super::source_map::SourceMap;
 
 /// Nesting deeper than this is refused; configs need about ten levels.
 pub const MAX_DEPTH: usize = 100;
@@ -39,36 +40,6 @@ pub struct Surprise {
     pub span: Span,
     /// What happens, and what to write instead.
     pub message: String,
-}
-
-/// Maps bytes of the text that is parsed to bytes of the file as written.
-///
-/// They differ when a template was evaluated. The identity for a plain file.
-#[derive(Clone, Debug, Default)]
-pub struct SourceMap {
-    /// `(first output byte, first source byte, copied)`, ascending; `copied` pieces are
-    /// one to one, others stand for one construct of the template.
-    pub pieces: Vec<(u32, u32, bool)>,
-}
-
-impl SourceMap {
-    /// The place in the written file of byte `index` of the parsed text.
-    #[must_use]
-    pub fn source(&self, index: u32) -> u32 {
-        let next = self.pieces.partition_point(|piece| piece.0 <= index);
-        let Some((out, source, copied)) = next.checked_sub(1).and_then(|at| self.pieces.get(at))
-        else {
-            return index;
-        };
-        if *copied { source + (index - out) } else { *source }
-    }
-
-    /// Whether the bytes from `start` to before `end` of the parsed text stand in the file as they are.
-    pub(crate) fn is_copied(&self, start: u32, end: u32) -> bool {
-        let piece = |index| self.pieces.partition_point(|piece| piece.0 <= index).saturating_sub(1);
-        let (first, last) = (piece(start), piece(end.saturating_sub(1).max(start)));
-        self.pieces.iter().take(last + 1).skip(first).all(|(_, _, copied)| *copied)
-    }
 }
 
 /// Reads the first document of `text`; `None` when there is none.
