@@ -8,9 +8,9 @@ mod tell;
 
 use std::time::Duration;
 
-use dhow_proto::model::Unit;
-use dhow_proto::model::intent::{Absent, Desired, Intent};
+use dhow_proto::model::intent::{Absent, After, Desired, Intent};
 use dhow_proto::model::status::{Failure, Held, Phase};
+use dhow_proto::model::{Unit, Version};
 use dhow_proto::wire::FailureKind;
 use tokio::time::Instant;
 
@@ -103,11 +103,20 @@ impl UnitLoop {
     }
 
     fn missing_condition(&self, intent: &Intent) -> Option<String> {
-        intent.after.iter().find_map(|after| {
-            let settled = self.rooms.ledger.known(&after.unit).settled.map(|s| s.generation());
-            (settled < Some(after.generation)).then(|| {
-                format!("{} must settle generation {} first", after.unit, after.generation)
-            })
+        let missing = |after: &&After| match self.rooms.ledger.known(&after.unit).settled {
+            None => true,
+            Some(settled) if settled.generation() == after.generation => false,
+            // A role that went back to another version has not proved the one that this waits for.
+            Some(settled) => {
+                settled.generation() < after.generation
+                    || matches!(
+                        (version(intent), version(&settled.intent)),
+                        (Some(ours), Some(theirs)) if ours != theirs
+                    )
+            }
+        };
+        intent.after.iter().find(missing).map(|after| {
+            format!("{} must settle generation {} first", after.unit, after.generation)
         })
     }
 
@@ -249,5 +258,19 @@ impl UnitLoop {
             adopts: target.adopts,
         };
         self.rounds(&aim).await
+    }
+}
+
+/// Of a role.
+fn version(intent: &Intent) -> Option<&Version> {
+    match &intent.desired {
+        Desired::Role(role) => role.variants.first().map(|v| &v.version),
+        Desired::Proxy(_)
+        | Desired::App(_)
+        | Desired::Accessory(_)
+        | Desired::Agent(_)
+        | Desired::Task(_)
+        | Desired::Absent(_)
+        | Desired::Settle { .. } => None,
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dhow_proto::model::BlobDigest;
 use dhow_proto::model::intent::{Desired, Intent};
 use dhow_proto::model::secrets::{SealedSecrets, Secrets};
+use dhow_proto::model::{BlobDigest, BlobRef};
 use dhow_proto::seal::Binding;
 
 use super::Rooms;
@@ -48,7 +48,30 @@ impl Rooms {
             | FetchError::Broken(_)
             | FetchError::Keep(_) => ResolveError::Later(not.to_string()),
         })?;
-        let blobs: Blobs = named.into_iter().map(|b| b.digest).zip(bytes).collect();
+        self.read(intent, &named, bytes)
+    }
+
+    /// The same for an intent that may have been begun; none where it was not: what it names is fetched before its first
+    /// step, and kept while the ledger names it.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`].
+    pub(super) fn resolve_begun(&self, intent: &Intent) -> Result<Option<Resolved>, ResolveError> {
+        let named = intent.blobs();
+        match self.source.kept(&named) {
+            Some(bytes) => self.read(intent, &named, bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn read(
+        &self,
+        intent: &Intent,
+        named: &[BlobRef],
+        bytes: Vec<Bytes>,
+    ) -> Result<Resolved, ResolveError> {
+        let blobs: Blobs = named.iter().map(|b| b.digest).zip(bytes).collect();
         let (bundles, secrets) = self.open(intent, &blobs)?;
         let wanted = Wanted::new(intent.clone(), bundles, &blobs).map_err(|error| match error {
             WantedError::Missing(_) => ResolveError::Later(error.to_string()),

@@ -33,7 +33,7 @@ impl<'a> Live<'a> {
     /// container is up, and it runs.
     pub fn is_plain(containers: &[ObservedContainer]) -> bool {
         let mut up = containers.iter().filter(|c| c.state.is_up());
-        up.next().is_none_or(|c| is_running(c)) && up.next().is_none()
+        up.next().is_none_or(is_running) && up.next().is_none()
     }
 
     /// They, in the order observed.

@@ -105,8 +105,10 @@ pub(super) fn has_come_to_serve(
     observed: &ObservedRole,
 ) -> Result<bool, Impossible> {
     let Some(role) = Role::read(wanted, intent) else { return Ok(false) };
-    if let Some(Plan::Waiting(why) | Plan::Impossible(why)) = blind(&role, wanted, observed) {
-        return Err(why);
+    match blind(&role, wanted, observed) {
+        None => {}
+        Some(Plan::Waiting(why)) => return Err(why),
+        Some(_) => return Ok(false),
     }
     let Some(container) = candidate(&role, observed).filter(|c| c.state.is_up()) else {
         return Ok(false);
@@ -445,10 +447,10 @@ fn stopped(role: &Role<'_>, observed: &ObservedRole) -> Vec<Step> {
 }
 
 /// Stops what a failed generation started. What serves is left to its successor: where a generation settled before and
-/// nothing else runs, that one's plan stops this container once its own serves.
+/// nothing else runs, that one's plan stops this container once its own serves. Where none did, what earlier attempts left
+/// half-way goes as well, as far as it is known not to serve.
 fn abandon(role: &Role<'_>, settled: bool, observed: &ObservedRole) -> Vec<Step> {
     let route = observed.proxy.routes.get(&role.service);
-    let ours = |c: &&ObservedContainer| c.state.is_up() && role.is_wanted(c);
     let alone = !observed
         .containers
         .iter()
@@ -456,10 +458,13 @@ fn abandon(role: &Role<'_>, settled: bool, observed: &ObservedRole) -> Vec<Step>
     if settled && alone {
         return Vec::new();
     }
+    let knows = role.proxied().is_some() && matches!(observed.proxy.routes, Routes::Known(_));
+    let left =
+        |c: &ObservedContainer| knows && !settled && c.labels.contains_key(kamal::LABEL_INTENT);
     observed
         .containers
         .iter()
-        .filter(ours)
+        .filter(|c| c.state.is_up() && (role.is_wanted(c) || left(c)))
         .filter(|c| !route.is_some_and(|r| r.reaches(c.short_id())))
         .map(|c| Step::Stop { container: ContainerRef::observed(c), grace: role.grace() })
         .collect()

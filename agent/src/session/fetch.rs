@@ -61,6 +61,9 @@ pub trait BlobSource: Send + Sync + 'static {
     /// The bytes of blobs, in their order, verified and kept on this host; of an error, whose it is.
     fn fetch(&self, blobs: Vec<BlobRef>) -> BoxFuture<'_, Result<Vec<Bytes>, NotFetched>>;
 
+    /// The bytes of blobs, in their order, where all of them are on this host.
+    fn kept(&self, blobs: &[BlobRef]) -> Option<Vec<Bytes>>;
+
     /// Moves when fetching may work again.
     fn online(&self) -> watch::Receiver<bool>;
 }
@@ -160,6 +163,10 @@ impl BlobSource for Fetcher {
             let mut came = came.into_iter().map(|(_, bytes)| bytes);
             Ok(cached.into_iter().filter_map(|cached| cached.or_else(|| came.next())).collect())
         })
+    }
+
+    fn kept(&self, blobs: &[BlobRef]) -> Option<Vec<Bytes>> {
+        blobs.iter().map(|blob| self.blobs.get(blob)).collect()
     }
 
     fn online(&self) -> watch::Receiver<bool> {

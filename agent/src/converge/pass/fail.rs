@@ -108,11 +108,11 @@ impl UnitLoop {
         settled: Option<&Resolved>,
         failed: Option<&Failure>,
     ) -> (Outcome, Option<Seen>) {
-        let mut given_up = match self.rooms.resolve(&tried.intent).await {
-            Ok(resolved) => resolved,
+        let mut given_up = match self.rooms.resolve_begun(&tried.intent) {
+            Ok(Some(resolved)) => resolved,
             Err(ResolveError::Later(reason)) => return (Outcome::Unresolved(reason), None),
-            // What cannot be understood was never begun.
-            Err(ResolveError::Never(_)) => return (Outcome::Agreed, None),
+            // What cannot be understood was never begun either.
+            Ok(None) | Err(ResolveError::Never(_)) => return (Outcome::Agreed, None),
         };
         given_up.wanted = given_up.wanted.abandoned(settled.map(|s| &s.wanted));
         let aim = Aim { wanted, resolved: &given_up, failed, repairs: false, adopts: false };

@@ -71,10 +71,10 @@ impl UnitLoop {
         if known.has_failed(tried.generation()) {
             return Ok(false);
         }
-        let resolved = match self.rooms.resolve(&tried.intent).await {
-            Ok(resolved) => resolved,
+        let resolved = match self.rooms.resolve_begun(&tried.intent) {
+            Ok(Some(resolved)) => resolved,
             Err(error @ ResolveError::Later(_)) => return Err(self.unresolved(wanted, &error)),
-            Err(ResolveError::Never(_)) => return Ok(false),
+            Ok(None) | Err(ResolveError::Never(_)) => return Ok(false),
         };
         match self.rooms.worker.observe(&resolved.wanted, None).await {
             Ok(Observed::Role(observed)) => plan::has_come_to_serve(&resolved.wanted, &observed)

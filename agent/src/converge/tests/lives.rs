@@ -116,6 +116,34 @@ async fn a_condition_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_condition_on_a_role_is_not_met_by_another_version_that_settled_since() {
+    let agent = Agent::start().await;
+    agent.world.engine.add_image(image("v2").behaving(Behaviour::Unhealthy));
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&role_unit("web"), 1).await;
+    let offer_job = |version: &str, number: u64, after: u64| {
+        let job = crate::execute::tests::world::Role::job(version);
+        agent.give_blob(dhow_proto::model::Document::to_bytes(&job.template));
+        let mut intent = job.wanted().intent;
+        intent.generation.number = number;
+        let generation = Generation { epoch: 0, number: after };
+        intent.after.push(After { unit: role_unit("web"), generation });
+        agent.offer(&intent);
+    };
+    offer_job("v2", 1, 2);
+    agent.offer_role(&web("v2", 2));
+    agent.status(&role_unit("web"), |s| matches!(s.phase, Phase::Failed(_))).await;
+    // Back to what was before, as a later rollout says it.
+    agent.offer_role(&web("v1", 3));
+    agent.settled(&role_unit("web"), 3).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(!agent.world.containers().contains("shop-job"), "{}", agent.world.containers());
+    // A newer one of its own version does.
+    offer_job("v1", 2, 2);
+    agent.settled(&role_unit("job"), 2).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn secrets_for_another_host_key_are_awaited_and_cured_by_the_next_intent() {
     let agent = Agent::start().await;
     let unit = role_unit("web");

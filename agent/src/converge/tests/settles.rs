@@ -88,6 +88,21 @@ async fn what_never_served_is_stopped_before_its_unit_is_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_nothing_ever_served_a_failure_leaves_nothing_of_earlier_attempts_either() {
+    let mut agent = Agent::start().await;
+    let unit = role_unit("web");
+    agent.world.engine.add_image(image("v1").behaving(Behaviour::Unhealthy));
+    agent.offer_role(&web("v1", 1));
+    agent.until("v1 runs", || agent.world.containers().contains("v1 running")).await;
+    // The next rollout comes before anything has been said of the first.
+    agent = agent.restart().await;
+    agent.offer_role(&web("v1", 2).boot(2));
+    agent.status(&unit, |s| s.generation.number > 1 && matches!(s.phase, Phase::Failed(_))).await;
+    agent.until("all are stopped", || !agent.world.containers().contains("running")).await;
+    assert!(agent.world.containers().contains("_replaced_"), "{}", agent.world.containers());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_user_that_the_host_does_not_have_ends_in_rest_not_in_a_busy_loop() {
     for absence in [settle(2, 1, None), settle(2, 1, Some(0)), absent(2, Absent::Remove)] {
         let agent = Agent::start().await;

@@ -41,6 +41,11 @@ impl BlobSource for Source {
         Box::pin(std::future::ready(found))
     }
 
+    fn kept(&self, blobs: &[BlobRef]) -> Option<Vec<Bytes>> {
+        let known = self.blobs.lock().unwrap();
+        blobs.iter().map(|blob| known.get(&blob.digest).cloned()).collect()
+    }
+
     fn online(&self) -> watch::Receiver<bool> {
         self.online.subscribe()
     }

@@ -359,7 +359,7 @@ async fn blobs_are_fetched_verified_and_kept() {
     let more = bytes::Bytes::from_static(b"more");
     let second = BlobRef::of(&more);
     controller.blobs.lock().unwrap().insert(second.digest, more.clone());
-    assert_eq!(agent.fetcher.fetch(vec![blob]).await.unwrap(), [bytes.clone()]);
+    assert_eq!(agent.fetcher.fetch(vec![blob]).await.unwrap(), std::slice::from_ref(&bytes));
     // One from the cache, one not, one of them twice.
     let all = [more.clone(), bytes, more];
     assert_eq!(agent.fetcher.fetch(vec![second, blob, second]).await.unwrap(), all);
