@@ -23,28 +23,22 @@ impl UnitLoop {
             return next;
         }
         // Decided before, or settled when it was asked about: what is missing since is drift, not an outcome.
-        let decided = known.settled.clone().filter(|s| s.generation() >= attempted);
+        let mut serves = known.settled.clone().filter(|s| s.generation() >= attempted);
         let tried = known.attempted.clone().filter(|a| a.generation() == attempted);
-        let accepted = match (decided, tried) {
-            (Some(decided), _) => decided,
-            (None, Some(tried)) => match self.has_come_to_serve(known, wanted, &tried).await {
+        if let Some(tried) = tried.filter(|_| serves.is_none()) {
+            match self.has_come_to_serve(known, wanted, &tried).await {
                 Err(next) => return next,
-                Ok(true) => tried,
+                Ok(true) => serves = Some(tried),
                 Ok(false) => {
                     if let Err(next) = self.give_up_attempt(known, wanted, &tried).await {
                         return next;
                     }
-                    match before(known, otherwise) {
-                        Some(settled) => settled,
-                        None => return self.let_go(wanted).await,
-                    }
                 }
-            },
-            (None, None) => match before(known, otherwise) {
-                Some(settled) => settled,
-                None => return self.let_go(wanted).await,
-            },
-        };
+            }
+        }
+        // Only the ledger's own settled intent can be older than the one named; its content is the same.
+        let before = otherwise.and_then(|_| known.settled.clone());
+        let Some(accepted) = serves.or(before) else { return self.let_go(wanted).await };
         let target = Target { settled: true, accepted, adopts: false };
         let (outcome, observed) = self.bring_about(wanted, &target).await;
         match outcome {
@@ -105,10 +99,4 @@ impl UnitLoop {
             (other, observed) => Err(self.report_trouble(wanted, other, observed)),
         }
     }
-}
-
-/// What settled before, where something is to be gone back to. Only the ledger's own can be older than the one named; its
-/// content is the same.
-fn before(known: &Known, otherwise: Option<Generation>) -> Option<Accepted> {
-    otherwise.and_then(|_| known.settled.clone())
 }
