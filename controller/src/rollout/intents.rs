@@ -133,13 +133,20 @@ fn app(source: Source<'_>, host: &HostFact, part: AppPart, old: Option<&AppInten
     let here: Vec<&RoleSpec> = spec.roles_on(&host.config).collect();
     let boot = header.facts.boot;
     let local_only = header.operation == Operation::Rollback;
-    let staged = || StagedImage {
-        version: spec.version.clone(),
-        digest: header.facts.digest.clone(),
-        // A rollback pulls nothing, so its number must not look like a new one.
-        pull: if local_only { 0 } else { boot },
-        registry: if local_only { None } else { login(source, host) },
-        local_only,
+    // A host that missed the deploy of what is now rolled back to has still to pull it.
+    let missed = old
+        .filter(|old| host.away && local_only && old.repository == spec.image.repository)
+        .and_then(|old| old.staged.clone())
+        .filter(|staged| staged.version == spec.version);
+    let staged = || {
+        missed.clone().unwrap_or_else(|| StagedImage {
+            version: spec.version.clone(),
+            digest: header.facts.digest.clone(),
+            // A rollback pulls nothing, so its number must not look like a new one.
+            pull: if local_only { 0 } else { boot },
+            registry: if local_only { None } else { login(source, host) },
+            local_only,
+        })
     };
     let stop_stale = || StopStale {
         number: boot,

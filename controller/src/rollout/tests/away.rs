@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dhow_proto::breakpoint::{Asked, Breakpoints, Wait};
 use dhow_proto::model::intent::Desired;
+use dhow_proto::wire;
 
 use super::State;
 use super::fleet::{Behaviour, Fleet};
@@ -24,7 +25,15 @@ async fn missed(behaviour: Behaviour) -> (World, Rollouts) {
 }
 
 async fn without_absent(world: &World, rollouts: &Rollouts, version: &str) -> State {
-    let mut start = world.start(version, &[]).await;
+    let start = world.start(version, &[]).await;
+    leaving_out_absent(world, rollouts, start).await
+}
+
+async fn leaving_out_absent(
+    world: &World,
+    rollouts: &Rollouts,
+    mut start: wire::StartRollout,
+) -> State {
     start.options.as_mut().unwrap().skip_offline = true;
     world.run(rollouts, start).await.0
 }
@@ -111,6 +120,21 @@ async fn what_was_tried_with_an_unknown_end_is_gone_back_to_only_where_it_served
             assert!(served.contains(&format!("h2: job v1, web {version}")), "{next}: {served}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_missed_a_deploy_still_pulls_it_after_a_rollback_to_it() {
+    let world = World::new(&["h1", "h2", "h3"]).await;
+    let rollouts = world.rollouts("a");
+    world.deploy(&rollouts, "v1", &[]).await;
+    world.fleet.leave("h2");
+    assert_eq!(without_absent(&world, &rollouts, "v2").await, State::Succeeded);
+    let start = world.start("v2", &[]).await;
+    let rollback = wire::StartRollout { operation: 4, ..start };
+    assert_eq!(leaving_out_absent(&world, &rollouts, rollback).await, State::Succeeded);
+    world.fleet.arrive("h2");
+    world.fleet.settle().await;
+    assert_eq!(world.served(), "h1: web v2\nh2: job v2, web v2\nh3: job v2");
 }
 
 /// Has h2 come back when a rollout is about to put hosts back, before it says anything.
