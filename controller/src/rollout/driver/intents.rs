@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dhow_proto::model::intent::{After, Desired, Intent};
+use dhow_proto::model::status::Phase;
 use dhow_proto::model::{BlobRef, Document as _, Generation, HostName, Unit};
 use dhow_proto::wire;
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::{Driver, Went, failed, summary};
 use crate::claim;
 use crate::rollout::book::Entry as BookEntry;
-use crate::rollout::fallback::Moment;
+use crate::rollout::fallback::{Kept, Moment};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::gate::{HostFailure, Seen, Verdict, verdict};
 use crate::rollout::intents::{Before, Source, desired, fact, features, host_part};
@@ -129,8 +130,15 @@ impl Driver {
             if newest.is_some_and(|i| i.rollout_id.as_deref() != Some(header.id.as_str())) {
                 // The last moment at which the host's word is about what was before.
                 let told = self.fleet.status(&change.host, &change.unit);
-                let heard = kept.clone().heard(told.as_ref(), Moment::Begin);
+                let mut heard = kept.clone().heard(told.as_ref(), Moment::Begin);
+                heard.promised.take_if(|promised| self.waits_in_vain(&change.host, promised));
                 writes.extend(heard.writes(&kept, &change.host, &change.unit));
+                if let Some(promised) = &kept.promised
+                    && heard.promised.is_none()
+                    && heard.settled.as_ref() != Some(promised)
+                {
+                    writes.extend(self.void_after(&change.host, promised, &at).await?);
+                }
                 kept = heard;
             }
             let before = Before {
@@ -143,6 +151,43 @@ impl Driver {
             let (generation, write) = place(&change.host, intent, current.as_ref(), epoch)?;
             written.insert(at, generation);
             writes.extend(write);
+        }
+        Ok(writes)
+    }
+
+    /// True where something that the host is to do first has failed there.
+    fn waits_in_vain(&self, host: &HostName, intent: &Intent) -> bool {
+        intent.after.iter().any(|after| {
+            self.fleet.status(host, &after.unit).is_some_and(|s| {
+                s.generation == after.generation && matches!(s.phase, Phase::Failed(_))
+            })
+        })
+    }
+
+    /// Takes back what was promised of the host's other roles once `failed` was done: its own word for that is lost with
+    /// the next intent. What is written `at` this very moment is asked by itself.
+    async fn void_after(
+        &self,
+        host: &HostName,
+        failed: &Intent,
+        at: &[At],
+    ) -> Result<Vec<Write>, DriveError> {
+        let app = &self.book.header.app;
+        let roles = self.book.spec.roles.iter().map(|r| Unit::Role(app.clone(), r.name.clone()));
+        let others: Vec<At> =
+            roles.map(|unit| (host.clone(), unit)).filter(|other| !at.contains(other)).collect();
+        let mut writes = Vec::new();
+        for ((_, unit), found) in others.iter().zip(self.kept(&others).await?) {
+            let waits = found.promised.as_ref().is_some_and(|promised| {
+                promised
+                    .after
+                    .iter()
+                    .any(|a| a.unit == failed.unit && a.generation == failed.generation)
+            });
+            if waits {
+                let void = Kept { promised: None, ..found.clone() };
+                writes.extend(void.writes(&found, host, unit));
+            }
         }
         Ok(writes)
     }

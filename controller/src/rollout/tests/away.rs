@@ -123,6 +123,26 @@ async fn what_was_tried_with_an_unknown_end_is_gone_back_to_only_where_it_served
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waited_for_something_that_failed_is_not_gone_back_to() {
+    // The role it waited for is written with it, or in a stage before.
+    for all_at_once in [false, true] {
+        let (world, rollouts) = missed(Behaviour::Fail).await;
+        assert_eq!(world.served(), "h1: web v3\nh2: job v1, web v1\nh3: job v3");
+        world.fleet.behave("h2", "job", "v4", Behaviour::Fail);
+        let mut start = world.start("v4", &[]).await;
+        if all_at_once {
+            start.options.as_mut().unwrap().roles = vec!["job".to_owned()];
+        }
+        let (state, reason) = world.run(&rollouts, start).await;
+        assert_eq!(state, State::Failed, "{reason}");
+        world.fleet.settle().await;
+        let served = world.served();
+        assert!(served.contains("h2: job v1, "), "{served}");
+        assert!(!world.fleet.booted("h2").contains(&"job v3".to_owned()), "{served}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_missed_a_deploy_still_pulls_it_after_a_rollback_to_it() {
     let world = World::new(&["h1", "h2", "h3"]).await;
     let rollouts = world.rollouts("a");

@@ -231,6 +231,13 @@ impl Fleet {
     }
 }
 
+fn version(intent: &Intent) -> Option<&str> {
+    match &intent.desired {
+        Desired::Role(role) => role.variants.first().map(|v| v.version.as_str()),
+        _ => None,
+    }
+}
+
 impl Model {
     /// Takes an intent in and goes on with it; true where that changed something.
     fn take(&mut self, name: &HostName, intent: Intent, now: SystemTime) -> bool {
@@ -292,7 +299,15 @@ impl Host {
         now: SystemTime,
     ) -> Phase {
         for after in &intent.after {
-            let met = self.settled.get(&after.unit).is_some_and(|g| *g >= after.generation);
+            let met = self.settled.get(&after.unit).is_some_and(|settled| {
+                // As the agent has it: a role that settled another version since has not proved this one.
+                let newer = self.attempts.get(&(after.unit.clone(), *settled));
+                let other = newer.is_some_and(|n| match (version(n), version(intent)) {
+                    (Some(theirs), Some(ours)) => theirs != ours,
+                    _ => false,
+                });
+                *settled == after.generation || (*settled > after.generation && !other)
+            });
             if !met {
                 return Phase::AwaitingCondition(format!("{} {}", after.unit, after.generation));
             }
