@@ -88,9 +88,10 @@ impl Build {
                 .get("accessories")
                 .and_then(Node::as_map)
                 .and_then(|map| map.get(&accessory.name)?.as_map()?.get("hosts")?.as_list());
-            let tagged = named.filter(|hosts| hosts.iter().any(|host| host.as_map().is_some()));
-            let hosts: Vec<Node> = match (&accessory.placement, tagged) {
-                // Kamal takes an accessory's host with a tag for a host as it is.
+            let odd =
+                named.filter(|hosts| !hosts.iter().all(|h| matches!(h.value, Value::String(_))));
+            let hosts: Vec<Node> = match (&accessory.placement, odd) {
+                // Kamal takes an accessory's host with a tag, or a number, for a host as it is.
                 (Placement::Hosts(_), Some(hosts)) => {
                     hosts.iter().map(|host| self.copy(host)).collect()
                 }

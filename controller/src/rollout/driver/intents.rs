@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dhow_proto::model::intent::{After, Desired, Intent};
+use dhow_proto::model::intent::{Absent, After, Desired, Intent};
 use dhow_proto::model::status::Phase;
 use dhow_proto::model::{BlobRef, Document as _, Generation, HostName, Unit};
 use dhow_proto::wire;
@@ -137,7 +137,7 @@ impl Driver {
                     && heard.promised.is_none()
                     && heard.settled.as_ref() != Some(promised)
                 {
-                    writes.extend(self.void_after(&change.host, promised, &at).await?);
+                    writes.extend(self.void_after(&change.host, promised, &at, epoch).await?);
                 }
                 kept = heard;
             }
@@ -164,29 +164,46 @@ impl Driver {
         })
     }
 
-    /// Takes back what was promised of the host's other roles once `failed` was done: its own word for that is lost with
-    /// the next intent. What is written `at` this very moment is asked by itself.
+    /// Takes back what was promised of the host's other roles once `failed` was done, and what they still wait for: its own
+    /// word for that is lost with the next intent. What is written `at` this very moment is asked by itself.
     async fn void_after(
         &self,
         host: &HostName,
         failed: &Intent,
         at: &[At],
+        epoch: u64,
     ) -> Result<Vec<Write>, DriveError> {
         let app = &self.book.header.app;
         let roles = self.book.spec.roles.iter().map(|r| Unit::Role(app.clone(), r.name.clone()));
         let others: Vec<At> =
             roles.map(|unit| (host.clone(), unit)).filter(|other| !at.contains(other)).collect();
+        let keys: Vec<_> = others.iter().map(|(host, unit)| key::intent(host, unit)).collect();
+        let newest = self.book.fence().read(&keys).await?;
         let mut writes = Vec::new();
-        for ((_, unit), found) in others.iter().zip(self.kept(&others).await?) {
-            let waits = found.promised.as_ref().is_some_and(|promised| {
-                promised
-                    .after
-                    .iter()
-                    .any(|a| a.unit == failed.unit && a.generation == failed.generation)
-            });
+        for (((_, unit), found), newest) in others.iter().zip(self.kept(&others).await?).zip(newest)
+        {
+            let after = |a: &After| a.unit == failed.unit && a.generation == failed.generation;
+            let Some(promised) = found.promised.as_ref().filter(|p| p.after.iter().any(after))
+            else {
+                continue;
+            };
+            let void = Kept { promised: None, ..found.clone() };
+            writes.extend(void.writes(&found, host, unit));
+            let id = self.book.header.id.as_str();
+            let back = match void.base() {
+                Some(base) => restored(base, id),
+                None => {
+                    let desired = Desired::Absent(Absent::Release);
+                    restored(&Intent { desired, ..promised.clone() }, id)
+                }
+            };
+            let waits = newest
+                .as_ref()
+                .map(|entry| Intent::from_bytes(&entry.value))
+                .transpose()?
+                .is_some_and(|newest| newest.generation == promised.generation);
             if waits {
-                let void = Kept { promised: None, ..found.clone() };
-                writes.extend(void.writes(&found, host, unit));
+                writes.extend(place(host, back, newest.as_ref(), epoch)?.1);
             }
         }
         Ok(writes)
