@@ -23,11 +23,11 @@ const BURST: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(20);
 
-/// What a ledger must show anew for a unit to be looked at again.
+/// What a ledger must show anew for a unit to be looked at again. What settled is not among it: only the loop itself says
+/// so, after it has looked.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     wanted: Option<BlobDigest>,
-    settled: Option<BlobDigest>,
     held: bool,
     after: Vec<Option<Generation>>,
 }
@@ -192,7 +192,6 @@ impl UnitLoop {
         Seen {
             after: after.map(|a| ledger.known(&a.unit).settled.map(|s| s.generation())).collect(),
             wanted: known.wanted.map(|w| w.digest),
-            settled: known.settled.map(|s| s.digest),
             held: match self.unit.app() {
                 Some(app) => ledger.held(app).is_some(),
                 None => self.proxy_held().is_some(),
