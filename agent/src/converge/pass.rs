@@ -8,9 +8,9 @@ mod tell;
 
 use std::time::Duration;
 
+use dhow_proto::model::Unit;
 use dhow_proto::model::intent::{Absent, After, Desired, Intent};
 use dhow_proto::model::status::{Failure, Held, Phase};
-use dhow_proto::model::{Unit, Version};
 use dhow_proto::wire::FailureKind;
 use tokio::time::Instant;
 
@@ -106,11 +106,12 @@ impl UnitLoop {
         let missing = |after: &&After| match self.rooms.ledger.known(&after.unit).settled {
             None => true,
             Some(settled) if settled.generation() == after.generation => false,
-            // A role that went back to another version has not proved the one that this waits for.
+            // A role that went back to another version has not proved the one that this waits for, and the image of a later
+            // rollout is not the one that this needs.
             Some(settled) => {
                 settled.generation() < after.generation
                     || matches!(
-                        (version(intent), version(&settled.intent)),
+                        (intent.version(), settled.intent.version()),
                         (Some(ours), Some(theirs)) if ours != theirs
                     )
             }
@@ -258,19 +259,5 @@ impl UnitLoop {
             adopts: target.adopts,
         };
         self.rounds(&aim).await
-    }
-}
-
-/// Of a role.
-fn version(intent: &Intent) -> Option<&Version> {
-    match &intent.desired {
-        Desired::Role(role) => role.variants.first().map(|v| &v.version),
-        Desired::Proxy(_)
-        | Desired::App(_)
-        | Desired::Accessory(_)
-        | Desired::Agent(_)
-        | Desired::Task(_)
-        | Desired::Absent(_)
-        | Desired::Settle { .. } => None,
     }
 }

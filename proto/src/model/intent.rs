@@ -31,7 +31,7 @@ pub struct Intent {
     pub desired: Desired,
 }
 
-/// The unit must have settled this generation or a newer one on this host.
+/// The unit must have settled this generation on this host, or a newer one of the same [version](Intent::version).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {
     /// The unit waited for.
@@ -343,6 +343,20 @@ impl Intent {
     /// Names the content: the same number with another digest is refused loudly.
     pub fn digest(&self) -> BlobDigest {
         BlobDigest::of(&self.to_bytes())
+    }
+
+    /// The app version it is about: a role's, and the one whose image an app wants.
+    pub fn version(&self) -> Option<&Version> {
+        match &self.desired {
+            Desired::Role(role) => role.variants.first().map(|v| &v.version),
+            Desired::App(app) => app.staged.as_ref().map(|s| &s.version),
+            Desired::Proxy(_)
+            | Desired::Accessory(_)
+            | Desired::Agent(_)
+            | Desired::Task(_)
+            | Desired::Absent(_)
+            | Desired::Settle { .. } => None,
+        }
     }
 
     /// Blobs an agent must have to carry this out, without those it may have to fetch for sealed secrets.

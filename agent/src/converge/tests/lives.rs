@@ -3,13 +3,13 @@ use std::time::Duration;
 use dhow_proto::model::intent::{After, Desired};
 use dhow_proto::model::secrets::{Purpose, SealedSecrets, Secrets};
 use dhow_proto::model::status::Phase;
-use dhow_proto::model::{BlobRef, Generation};
+use dhow_proto::model::{BlobRef, Generation, Unit};
 use dhow_proto::seal::{Bundle, HostKey};
 use secrecy::SecretString;
 
 use super::world::{Agent, web};
 use crate::engine::fake::Behaviour;
-use crate::execute::tests::world::{image, role_unit};
+use crate::execute::tests::world::{app, app_intent, app_wanted, image, role_unit};
 
 #[tokio::test(start_paused = true)]
 async fn an_accepted_intent_is_brought_about_and_settles() {
@@ -141,6 +141,30 @@ async fn a_condition_on_a_role_is_not_met_by_another_version_that_settled_since(
     // A newer one of its own version does.
     offer_job("v1", 2, 2);
     agent.settled(&role_unit("job"), 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_on_an_image_is_not_met_by_that_of_a_later_rollout() {
+    let agent = Agent::start().await;
+    let unit = role_unit("web");
+    let offer_app = |version: &str, number: u64| {
+        let mut intent = app_wanted(app_intent(version)).intent;
+        intent.generation.number = number;
+        agent.offer(&intent);
+    };
+    offer_app("v2", 2);
+    agent.settled(&Unit::App(app()), 2).await;
+    let role = web("v1", 1);
+    agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
+    let mut intent = role.wanted().intent;
+    let generation = Generation { epoch: 0, number: 1 };
+    intent.after.push(After { unit: Unit::App(app()), generation });
+    agent.offer(&intent);
+    agent.status(&unit, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(!agent.world.containers().contains("shop-web"), "{}", agent.world.containers());
+    offer_app("v1", 3);
+    agent.settled(&unit, 1).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use dhow_proto::model::intent::{Absent, Desired, Intent};
+use dhow_proto::model::intent::{Absent, After, Desired, Intent};
 use dhow_proto::model::status::Phase;
-use dhow_proto::model::{Generation, HostName, Unit};
+use dhow_proto::model::{Generation, HostName, Unit, Version};
 
 use super::intents::{place, restored};
 use super::{Driver, summary};
@@ -116,6 +116,8 @@ impl Driver {
                 .zip(&fates)
                 .any(|((_, i), f)| self.is_new_role(i) && *f == Fate::Switched);
             let released = never_here && !switched && !fates.contains(&Fate::Unknown);
+            // What the app goes back to: its image may still have to be pulled.
+            let mut app_back: Option<(Option<Version>, Generation)> = None;
             for (((_, intent), fate), found) in own.iter().zip(fates).zip(kept) {
                 let told = self.fleet.status(&host.name, &intent.unit);
                 let id = self.book.header.id.as_str();
@@ -136,10 +138,20 @@ impl Driver {
                     }
                 }
                 writes.extend(kept.writes(&found, &host.name, &intent.unit));
-                let Some(next) = next else { continue };
+                let Some(mut next) = next else { continue };
+                if let Some((image, generation)) = &app_back
+                    && kept.promised.is_some()
+                    && image.as_ref() == next.version()
+                {
+                    next.after = vec![After { unit: app.clone(), generation: *generation }];
+                }
                 let key = key::intent(&host.name, &intent.unit);
                 let current = self.book.fence().store().get(key).await?;
+                let image = next.version().cloned();
                 let (generation, write) = place(&host.name, next, current.as_ref(), epoch)?;
+                if intent.unit == app {
+                    app_back = Some((image, generation));
+                }
                 writes.extend(write);
                 written.push((host.name.clone(), intent.unit.clone(), generation));
             }

@@ -7,7 +7,7 @@ use dhow_proto::model::intent::Desired;
 use dhow_proto::wire;
 
 use super::State;
-use super::fleet::{Behaviour, Fleet};
+use super::fleet::{Behaviour, Fleet, IMAGE};
 use super::world::World;
 use crate::rollout::Rollouts;
 
@@ -140,6 +140,32 @@ async fn what_waited_for_something_that_failed_is_not_gone_back_to() {
         assert!(served.contains("h2: job v1, "), "{served}");
         assert!(!world.fleet.booted("h2").contains(&"job v3".to_owned()), "{served}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_still_pulls_what_it_missed_pulls_it_anew_when_the_next_rollout_fails() {
+    let world = World::new(&["h1", "h2", "h3"]).await;
+    let rollouts = world.rollouts("a");
+    world.deploy(&rollouts, "v1", &[]).await;
+    world.fleet.leave("h2");
+    world.fleet.behave("h2", IMAGE, "v3", Behaviour::Hang);
+    assert_eq!(without_absent(&world, &rollouts, "v3").await, State::Succeeded);
+    world.fleet.arrive("h2");
+    world.fleet.settle().await;
+    // One that is written before the next one fails, then both.
+    for (version, failing, role, serves) in [("v4", "h1", "web", "v3"), ("v5", "h3", "job", "v5")] {
+        world.fleet.behave(failing, role, version, Behaviour::Fail);
+        world.fleet.behave("h2", "web", version, Behaviour::Fail);
+        let (state, reason) = world.deploy(&rollouts, version, &[]).await;
+        assert_eq!(state, State::Failed, "{reason}");
+        world.fleet.settle().await;
+        let expected = format!("h1: web {serves}\nh2: job v1, web v1\nh3: job v3");
+        assert_eq!(world.served(), expected);
+    }
+    world.fleet.behave("h2", IMAGE, "v3", Behaviour::Succeed);
+    world.fleet.arrive("h2");
+    world.fleet.settle().await;
+    assert_eq!(world.served(), "h1: web v5\nh2: job v3, web v3\nh3: job v3");
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,9 @@ use crate::rollout::seams::{Waits, Watched};
 use crate::store::Store;
 use crate::store::memory::Memory;
 
+/// In the place of a role: the image, whose pull may take its time.
+pub(super) const IMAGE: &str = "image";
+
 /// What a host does with a version of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behaviour {
@@ -231,13 +234,6 @@ impl Fleet {
     }
 }
 
-fn version(intent: &Intent) -> Option<&str> {
-    match &intent.desired {
-        Desired::Role(role) => role.variants.first().map(|v| v.version.as_str()),
-        _ => None,
-    }
-}
-
 impl Model {
     /// Takes an intent in and goes on with it; true where that changed something.
     fn take(&mut self, name: &HostName, intent: Intent, now: SystemTime) -> bool {
@@ -300,9 +296,9 @@ impl Host {
     ) -> Phase {
         for after in &intent.after {
             let met = self.settled.get(&after.unit).is_some_and(|settled| {
-                // As the agent has it: a role that settled another version since has not proved this one.
+                // As the agent has it: what settled another version since has not proved this one.
                 let newer = self.attempts.get(&(after.unit.clone(), *settled));
-                let other = newer.is_some_and(|n| match (version(n), version(intent)) {
+                let other = newer.is_some_and(|n| match (n.version(), intent.version()) {
                     (Some(theirs), Some(ours)) => theirs != ours,
                     _ => false,
                 });
@@ -313,7 +309,7 @@ impl Host {
             }
         }
         match &intent.desired {
-            Desired::App(files) => self.files(files, now),
+            Desired::App(files) => self.files(files, behave, now),
             Desired::Role(role) => self.boot(intent, role, behave, now),
             Desired::Absent(Absent::Release) => Phase::Released,
             Desired::Absent(Absent::Remove) => {
@@ -340,10 +336,18 @@ impl Host {
         }
     }
 
-    fn files(&mut self, files: &AppIntent, now: SystemTime) -> Phase {
+    fn files(
+        &mut self,
+        files: &AppIntent,
+        behave: impl Fn(&str, &str) -> Behaviour,
+        now: SystemTime,
+    ) -> Phase {
         self.locked = files.lock.is_some();
         if let Some(staged) = &files.staged {
             let version = staged.version.to_string();
+            if behave(IMAGE, &version) == Behaviour::Hang {
+                return Phase::Converging(None);
+            }
             if staged.local_only && !self.images.contains(&version) {
                 let reason = format!("there is no image {version}");
                 let kind = wire::FailureKind::ImageMissing;
