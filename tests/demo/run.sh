@@ -107,7 +107,7 @@ case ${1:-} in
     ;;
   down)
     [ -x "$program" ] || { [ -z "${DHOW_BIN_DIR:-}" ] || program=$DHOW_BIN_DIR/dhow-demo; }
-    [ -x "$program" ] || fail "there is no $program: the demo was never run from here"
+    [ -x "$program" ] || fail "there is no $program: the demo was not run from here, or with another CARGO_TARGET_DIR or DHOW_BIN_DIR"
     as_root "$program" down
     ;;
   *) fail "usage: run.sh up|down" ;;
