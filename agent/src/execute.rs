@@ -85,6 +85,16 @@ pub enum ObserveError {
     Unsupported,
 }
 
+impl ObserveError {
+    /// True where looking again cannot help: nothing of such a unit was ever begun on this host.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Layout(_) | Self::Unsupported => true,
+            Self::Engine(_) | Self::Files { .. } => false,
+        }
+    }
+}
+
 /// Observes and acts on one host. Shared by every unit's loop: units of different apps run concurrently, but the
 /// caller never runs two steps of one unit at once.
 pub struct Worker {

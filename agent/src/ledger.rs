@@ -214,7 +214,7 @@ impl Ledger {
         }
         self.write(&unit, Kind::Wanted, bytes).map_err(AcceptError::Write)?;
         if attempted.is_none() && known.attempted.is_some() {
-            // Only tidiness: an old one is not looked at without a `settle` that names it.
+            // Only tidiness: an old one is looked at only by what names it, or lets the unit go.
             let _ = self.remove(&unit, Kind::Attempted);
         }
         state.units.insert(unit, Known { wanted: Some(offered), attempted, ..known });
@@ -286,7 +286,8 @@ impl Ledger {
     /// A file could not be removed.
     pub fn clear(&self, unit: &Unit) -> std::io::Result<()> {
         let mut state = self.lock();
-        for kind in [Kind::Settled, Kind::Attempted, Kind::Marks] {
+        // The attempted one before what settled, which may be the same and is what spares it.
+        for kind in [Kind::Attempted, Kind::Settled, Kind::Marks] {
             self.remove(unit, kind)?;
         }
         if let Some(known) = state.units.get_mut(unit) {
@@ -420,10 +421,10 @@ fn attempted_of(known: &Known, next: &Intent) -> Option<Accepted> {
             candidates.into_iter().flatten().find(|a| a.generation() == *attempted).cloned()
         }
         Desired::Absent(Absent::Release) => {
-            let begun = |w: &&Accepted| {
-                matches!(w.intent.desired, Desired::Role(_)) && known.settled.as_ref() != Some(*w)
-            };
-            known.wanted.as_ref().filter(begun).or(known.attempted.as_ref()).cloned()
+            let is_role = |w: &&Accepted| matches!(w.intent.desired, Desired::Role(_));
+            let unsettled = |a: &&Accepted| known.settled.as_ref() != Some(*a);
+            let begun = known.wanted.as_ref().filter(is_role).filter(unsettled);
+            begun.or(known.attempted.as_ref().filter(unsettled)).cloned()
         }
         Desired::Proxy(_)
         | Desired::App(_)

@@ -231,6 +231,13 @@ impl Rollouts {
                             let reason = "the controller cannot read what it stored".to_owned();
                             driver.abandon(reason).await
                         }
+                        Err(DriveError::Store(error))
+                            if error.is_refusal() && !driver.is_over() =>
+                        {
+                            let reason =
+                                format!("the controller cannot store what it decided: {error}");
+                            driver.abandon(reason).await
+                        }
                         other => other,
                     }
                 }

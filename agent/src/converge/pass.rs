@@ -77,8 +77,7 @@ impl UnitLoop {
             return self.fail(&wanted, failure);
         }
         if let Some(missing) = self.missing_condition(&wanted.intent) {
-            self.post(&wanted, Phase::AwaitingCondition(missing), None);
-            return Next::Idle;
+            return self.wait_for(&known, &wanted, missing).await;
         }
         match &wanted.intent.desired {
             Desired::Absent(Absent::Release) => self.release(&known, &wanted).await,
@@ -119,6 +118,36 @@ impl UnitLoop {
         intent.after.iter().find(missing).map(|after| {
             format!("{} must settle generation {} first", after.unit, after.generation)
         })
+    }
+
+    /// Until a condition is met what settled before is what should be here: it is looked after, but for the first moments of
+    /// a rollout, which is usually done with it before anything could be found missing.
+    async fn wait_for(&mut self, known: &Known, wanted: &Accepted, missing: String) -> Next {
+        let phase = Phase::AwaitingCondition(missing);
+        let told = self.rooms.board.get(&self.unit);
+        let first = told.is_none_or(|t| t.generation != wanted.generation() || t.phase != phase);
+        if first {
+            self.post(wanted, phase.clone(), None);
+        }
+        let on_hold = self.unit.app().is_some_and(|app| self.rooms.ledger.held(app).is_some());
+        let Some(settled) = known.settled.clone().filter(|_| !first && !on_hold) else {
+            return Next::Idle;
+        };
+        let target = Target { accepted: settled, settled: true, adopts: false };
+        match self.bring_about(wanted, &target).await {
+            (Outcome::Agreed, observed) => {
+                self.repaired();
+                self.post(wanted, phase, observed.as_ref());
+                Next::Idle
+            }
+            (Outcome::Superseded, _) => Next::Again,
+            // Whether another deployer's doings are respected is for the generation that waits to say: its rollout may adopt.
+            (Outcome::Held(_), _) => Next::Idle,
+            (_, observed) => {
+                self.post(wanted, phase, observed.as_ref());
+                Next::Wait
+            }
+        }
     }
 
     /// Everything stays as it is, but for what a rollout that has ended began and never served.

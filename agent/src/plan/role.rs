@@ -70,6 +70,10 @@ impl<'a> Role<'a> {
         Duration::from_secs(self.template.timeouts.deploy_s + self.template.timeouts.drain_s)
     }
 
+    fn await_deploys(&self) -> Step {
+        Step::AwaitDeploys { service: self.service.clone(), within: self.deploy_and_drain() }
+    }
+
     fn is_wanted(&self, container: &ObservedContainer) -> bool {
         container.label(kamal::LABEL_INTENT) == self.digest.to_string()
     }
@@ -115,7 +119,12 @@ pub(super) fn has_come_to_serve(
     };
     if role.proxied().is_some() {
         let route = observed.proxy.routes.get(&role.service);
-        return Ok(route.is_some_and(|r| r.reaches(container.short_id())));
+        let routed = route.is_some_and(|r| r.reaches(container.short_id()));
+        if !routed && observed.proxy.deploying.contains(&role.service) {
+            let reason = format!("kamal-proxy is still switching {}", role.service);
+            return Err(Impossible::new(FailureKind::Other, reason));
+        }
+        return Ok(routed);
     }
     let health = container.health.as_ref().map(|h| h.status);
     let may_yet =
@@ -159,8 +168,6 @@ fn running(role: &Role<'_>, wanted: &Wanted, observed: &ObservedRole) -> Result<
     // A deploy begun before (by an agent that crashed, or for a generation that failed) may still
     // switch: the last healthy one wins. What is live is known only when it has ended.
     let deploying = observed.proxy.deploying.contains(&role.service);
-    let await_deploys =
-        || Step::AwaitDeploys { service: role.service.clone(), within: role.deploy_and_drain() };
 
     let up = candidate.filter(|c| c.state.is_up());
     let target = match (up, candidate) {
@@ -190,12 +197,12 @@ fn running(role: &Role<'_>, wanted: &Wanted, observed: &ObservedRole) -> Result<
             route.is_some_and(|r| r.targets == [format!("{}:{port}", c.short_id())])
         });
         if routed && deploying {
-            steps.push(await_deploys());
+            steps.push(role.await_deploys());
             return Ok(Plan::Steps(steps));
         }
         if !routed {
             if deploying {
-                steps.push(await_deploys());
+                steps.push(role.await_deploys());
             }
             let service = role.service.clone();
             steps.push(Step::Route { service, container: target.clone(), port });
@@ -450,6 +457,10 @@ fn stopped(role: &Role<'_>, observed: &ObservedRole) -> Vec<Step> {
 /// nothing else runs, that one's plan stops this container once its own serves. Where none did, what earlier attempts left
 /// half-way goes as well, as far as it is known not to serve.
 fn abandon(role: &Role<'_>, settled: bool, observed: &ObservedRole) -> Vec<Step> {
+    // kamal-proxy finishes a deploy whose caller is gone: it may yet switch to what would be stopped here.
+    if observed.proxy.deploying.contains(&role.service) {
+        return vec![role.await_deploys()];
+    }
     let route = observed.proxy.routes.get(&role.service);
     let alone = !observed
         .containers

@@ -71,7 +71,7 @@ pub enum WantedError {
 }
 
 impl Wanted {
-    /// Resolves the documents of an intent; `blobs` holds at least those of [`Self::blobs`].
+    /// Resolves the documents of an intent; `blobs` holds at least those of [`Intent::blobs`].
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use dhow_proto::model::{BlobDigest, BlobRef};
 use dhow_proto::wire;
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use wire::fleet_service_client::FleetServiceClient;
@@ -154,12 +154,23 @@ impl BlobSource for Fetcher {
                 Ok::<_, NotFetched>((blob, self.transfer(blob).await.map_err(not)?))
             });
             // One after the other they would be a round trip and a wait for the disk each.
-            let came: Vec<(BlobRef, Bytes)> =
-                stream::iter(transfers).buffered(TRANSFERS).try_collect().await?;
+            let results: Vec<Result<(BlobRef, Bytes), NotFetched>> =
+                stream::iter(transfers).buffered(TRANSFERS).collect().await;
+            let (mut came, mut failed) = (Vec::new(), None);
+            for result in results {
+                match result {
+                    Ok(blob) => came.push(blob),
+                    Err(not) => failed = failed.or(Some(not)),
+                }
+            }
+            // What came need not come again, whatever became of the others.
             self.blobs.put_all(&came).map_err(|error| NotFetched {
                 blob: error.blob(),
                 error: FetchError::Keep(error),
             })?;
+            if let Some(not) = failed {
+                return Err(not);
+            }
             let mut came = came.into_iter().map(|(_, bytes)| bytes);
             Ok(cached.into_iter().filter_map(|cached| cached.or_else(|| came.next())).collect())
         })

@@ -9,6 +9,7 @@ mod ending;
 mod find;
 mod hook;
 mod intents;
+mod promise;
 mod turn;
 
 pub(crate) use commit::finished;

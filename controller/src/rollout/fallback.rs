@@ -3,9 +3,11 @@
 //! In: what the store keeps of a unit, and what its host says. Out: the same with less left open. Always true: an
 //! intent counts as settled only where its rollout's gate passed it or the host said so itself.
 
-use dhow_proto::model::intent::Intent;
+use std::collections::{BTreeMap, BTreeSet};
+
+use dhow_proto::model::intent::{After, Intent};
 use dhow_proto::model::status::{Phase, Status};
-use dhow_proto::model::{HostName, Unit};
+use dhow_proto::model::{Generation, HostName, Unit};
 
 use super::fence::Write;
 use super::record::key;
@@ -18,7 +20,8 @@ pub(crate) struct Kept {
     pub settled: Option<Intent>,
     /// What a rollout tried, or promised before the last one did, with an outcome that was unknown when it ended.
     pub attempted: Option<Intent>,
-    /// What a rollout that succeeded wants of a host that was away.
+    /// What a rollout that succeeded wants of a host that was away, under the generation it was said with last: before a
+    /// rollout begins that is the unit's newest.
     pub promised: Option<Intent>,
 }
 
@@ -65,13 +68,8 @@ impl Kept {
         }
         // The rollout's own was made by a commit that did not come about.
         if let Some(promised) = self.promised.take().filter(|p| !is_own(p)) {
-            // At the end a newer one that failed is the rollout's own.
-            let speaks = |s: &Status| match moment {
-                Moment::Begin => s.generation >= promised.generation,
-                Moment::End(_) => s.generation == promised.generation,
-            };
-            let failed = told.is_some_and(|s| speaks(s) && matches!(s.phase, Phase::Failed(_)));
-            if settled.is_some_and(|g| g >= promised.generation) {
+            let failed = told.is_some_and(|s| has_failed(s, promised.generation));
+            if settled == Some(promised.generation) {
                 self.settled = Some(promised);
             } else if !failed {
                 self.promised = Some(promised);
@@ -98,11 +96,49 @@ impl Kept {
     }
 }
 
+/// True where the host says that this generation failed.
+pub(crate) fn has_failed(told: &Status, generation: Generation) -> bool {
+    told.generation == generation && matches!(told.phase, Phase::Failed(_))
+}
+
+/// Which of the promises made to one host cannot come about any more: they wait for something that is `lost` to them, or for
+/// another promise that cannot.
+pub(crate) fn in_vain(
+    promised: &BTreeMap<Unit, Intent>,
+    lost: impl Fn(&Intent, &After) -> bool,
+) -> BTreeSet<Unit> {
+    let mut vain: BTreeSet<Unit> = BTreeSet::new();
+    loop {
+        let waits = |p: &Intent| p.after.iter().any(|a| vain.contains(&a.unit) || lost(p, a));
+        let more = promised.iter().filter(|(unit, p)| !vain.contains(*unit) && waits(p));
+        let more: Vec<Unit> = more.map(|(unit, _)| unit.clone()).collect();
+        if more.is_empty() {
+            return vain;
+        }
+        vain.extend(more);
+    }
+}
+
+/// How many promises must come about one after another before that of this unit.
+pub(crate) fn depth(promised: &BTreeMap<Unit, Intent>, unit: &Unit) -> usize {
+    let mut depth = 0;
+    let mut level: BTreeSet<&Unit> = BTreeSet::from([unit]);
+    // What is stored is no circle; where it were one, that would end all the same.
+    while depth < promised.len() {
+        let afters = level.iter().filter_map(|unit| promised.get(*unit)).flat_map(|p| &p.after);
+        level = afters.map(|after| &after.unit).collect();
+        if level.is_empty() {
+            break;
+        }
+        depth += 1;
+    }
+    depth
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
-    use dhow_proto::model::Generation;
     use dhow_proto::model::intent::{Absent, Desired, HostPart};
     use dhow_proto::model::status::Failure;
     use dhow_proto::wire::FailureKind;
@@ -163,12 +199,39 @@ mod tests {
             assert_eq!(back(Some(says(2, Phase::Settled, Some(2))), moment), 2);
             assert_eq!(back(Some(says(2, failed(), Some(1))), moment), 1);
         }
-        // What failed is the rollout's own, at its end; before its begin it is the promise that was said again.
+        // What settled or failed is the rollout's own.
         assert_eq!(back(Some(says(3, failed(), Some(1))), Moment::End("r3")), 2);
-        assert_eq!(back(Some(says(3, failed(), Some(1))), Moment::Begin), 1);
-        assert_eq!(back(Some(says(3, failed(), Some(2))), Moment::Begin), 2);
+        assert_eq!(back(Some(says(3, Phase::Settled, Some(3))), Moment::End("r3")), 2);
+        assert_eq!(back(Some(says(3, failed(), Some(2))), Moment::End("r3")), 2);
         // Of a rollout that does not succeed after all.
         assert_eq!(back(None, Moment::End("r2")), 1);
+    }
+
+    #[test]
+    fn a_promise_is_in_vain_with_all_that_wait_for_it() {
+        let role = |name: &str| Unit::Role(crate::rollout::sample::app(), name.parse().unwrap());
+        let promise = |name: &str, number: u64, after: &[(&str, u64)]| {
+            let after = after.iter();
+            let after =
+                after.map(|(name, n)| After { unit: role(name), generation: generation(*n) });
+            let unit = role(name);
+            (unit.clone(), Intent { unit, after: after.collect(), ..intent(number) })
+        };
+        let promised = BTreeMap::from([
+            promise("a", 1, &[]),
+            promise("b", 2, &[("a", 1)]),
+            promise("c", 3, &[("b", 2)]),
+            promise("d", 4, &[("x", 9)]),
+        ]);
+        let vain = |lost: &str| {
+            let vain = in_vain(&promised, |_, after| after.unit == role(lost));
+            vain.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(vain("a").len(), 2, "{:?}", vain("a"));
+        assert_eq!(vain("x"), [role("d").to_string()]);
+        assert_eq!(vain("d"), Vec::<String>::new());
+        let depths = ["a", "b", "c"].map(|name| depth(&promised, &role(name)));
+        assert_eq!(depths, [0, 1, 2]);
     }
 
     #[test]

@@ -313,6 +313,20 @@ impl StoreError {
             | Self::Closed => false,
         }
     }
+
+    /// Whether the transaction itself is at fault: no store takes it, now or later.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } | Self::DuplicateKey { .. } | Self::EmptyKey => true,
+            Self::Unavailable { .. }
+            | Self::Compacted { .. }
+            | Self::FutureRevision { .. }
+            | Self::Lagged
+            | Self::LeaseNotFound { .. }
+            | Self::Closed => false,
+        }
+    }
 }
 
 /// A key-value store with etcd's meaning.

@@ -359,7 +359,7 @@ impl Intent {
         }
     }
 
-    /// Blobs an agent must have to carry this out, without those it may have to fetch for sealed secrets.
+    /// Blobs an agent must have to carry this out: templates, files, and sealed secrets.
     pub fn blobs(&self) -> Vec<BlobRef> {
         let mut blobs: Vec<BlobRef> = self.sealed().iter().map(|s| s.ciphertext).collect();
         match &self.desired {

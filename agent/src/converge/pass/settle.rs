@@ -75,6 +75,7 @@ impl UnitLoop {
                 .map_err(|why| self.report_trouble(wanted, Outcome::Waiting(why), None)),
             // What else there is settles by itself: nothing of it replaces anything.
             Ok(_) => Ok(false),
+            Err(error) if error.is_final() => Ok(false),
             Err(error) => Err(self.unobservable(wanted, error)),
         }
     }
@@ -95,6 +96,8 @@ impl UnitLoop {
         };
         match self.give_up(wanted, tried, settled.as_ref(), None).await {
             (Outcome::Agreed, _) => Ok(()),
+            // Where nothing can be looked at, nothing was begun.
+            (Outcome::Unobservable(error), _) if error.is_final() => Ok(()),
             (Outcome::Superseded, _) => Err(Next::Again),
             (other, observed) => Err(self.report_trouble(wanted, other, observed)),
         }

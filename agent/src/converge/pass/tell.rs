@@ -71,8 +71,7 @@ impl UnitLoop {
     pub(super) fn unobservable(&mut self, wanted: &Accepted, error: ObserveError) -> Next {
         let text = crate::session::chain(&error);
         let known = self.rooms.ledger.known(&self.unit);
-        let finally = matches!(error, ObserveError::Unsupported | ObserveError::Layout(_));
-        if finally
+        if error.is_final()
             && let Some(failed) = known.failed.filter(|f| f.generation == wanted.generation())
         {
             // Nothing was begun, so there is nothing to go back from; failing anew would never end.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use dhow_proto::model::intent::{After, Desired};
 use dhow_proto::model::secrets::{Purpose, SealedSecrets, Secrets};
-use dhow_proto::model::status::Phase;
+use dhow_proto::model::status::{Phase, Status};
 use dhow_proto::model::{BlobRef, Generation, Unit};
 use dhow_proto::seal::{Bundle, HostKey};
 use secrecy::SecretString;
@@ -113,6 +113,33 @@ async fn a_condition_is_waited_for() {
     assert!(!agent.world.containers().contains("shop-job"));
     agent.offer_role(&web("v1", 1));
     agent.settled(&job, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_settled_is_looked_after_while_its_successor_waits() {
+    let agent = Agent::start().await;
+    let unit = role_unit("web");
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&unit, 1).await;
+    let role = web("v2", 2);
+    agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
+    let mut intent = role.wanted().intent;
+    let generation = Generation { epoch: 0, number: 9 };
+    intent.after.push(After { unit: Unit::App(app()), generation });
+    agent.offer(&intent);
+    let waits = |s: &Status| matches!(s.phase, Phase::AwaitingCondition(_));
+    agent.status(&unit, waits).await;
+    agent.world.engine.vanish("shop-web-v1");
+    tokio::time::timeout(Duration::from_secs(100), async {
+        while !agent.world.engine.answers("shop-web") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let status = agent.status(&unit, waits).await;
+    assert_eq!((status.generation.number, status.settled.unwrap().number), (2, 1));
+    assert!(!agent.world.containers().contains("shop-web-v2"), "{}", agent.world.containers());
 }
 
 #[tokio::test(start_paused = true)]

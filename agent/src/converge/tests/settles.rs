@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use dhow_proto::model::Generation;
 use dhow_proto::model::intent::{Absent, Desired, Intent};
-use dhow_proto::model::status::Phase;
+use dhow_proto::model::status::{Phase, Status};
 
 use super::world::{Agent, web};
 use crate::engine::fake::Behaviour;
@@ -104,7 +104,13 @@ async fn where_nothing_ever_served_a_failure_leaves_nothing_of_earlier_attempts_
 
 #[tokio::test(start_paused = true)]
 async fn a_user_that_the_host_does_not_have_ends_in_rest_not_in_a_busy_loop() {
-    for absence in [settle(2, 1, None), settle(2, 1, Some(0)), absent(2, Absent::Remove)] {
+    let released = |s: &Status| s.phase == Phase::Released;
+    for (absence, ends) in [
+        (settle(2, 1, None), released as fn(&Status) -> bool),
+        (settle(2, 1, Some(0)), released),
+        (absent(2, Absent::Release), released),
+        (absent(2, Absent::Remove), |s| matches!(s.phase, Phase::Failed(_))),
+    ] {
         let agent = Agent::start().await;
         let unit = role_unit("web");
         let as_nobody = |mut intent: Intent| {
@@ -122,7 +128,7 @@ async fn a_user_that_the_host_does_not_have_ends_in_rest_not_in_a_busy_loop() {
             tokio::time::sleep(Duration::from_secs(2)),
         );
         rest.await.unwrap();
-        agent.status(&unit, |s| s.generation.number == 2).await;
+        agent.status(&unit, |s| s.generation.number == 2 && ends(s)).await;
     }
 }
 

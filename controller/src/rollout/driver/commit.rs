@@ -27,6 +27,7 @@ impl Driver {
         self.give_up_claims(&here).await?;
         self.leave_intents_for_the_absent().await?;
         settled.extend(self.promised().await?);
+        self.give_up_overwritten().await?;
         let mut writes = Vec::new();
         match settled.len() <= FEW {
             true => writes.extend(settled),

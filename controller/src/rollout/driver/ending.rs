@@ -2,6 +2,7 @@
 //!
 //! Always true: doing this twice comes to the same, so a driver that died here is continued by the next.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dhow_proto::model::intent::{Absent, After, Desired, Intent};
@@ -12,7 +13,7 @@ use super::intents::{place, restored};
 use super::{Driver, summary};
 use crate::claim;
 use crate::rollout::book::{Entry, note};
-use crate::rollout::fallback::{Kept, Moment};
+use crate::rollout::fallback::{Kept, Moment, depth, in_vain};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::gate::Presence;
 use crate::rollout::intents::{fact, idle};
@@ -41,6 +42,19 @@ enum Fate {
     NotSwitched,
     /// Nobody can say.
     Unknown,
+}
+
+/// A unit that this rollout has written.
+#[derive(Clone)]
+struct Touched {
+    /// The newest intent.
+    intent: Intent,
+    /// What became of it.
+    fate: Fate,
+    /// As stored.
+    found: Kept,
+    /// With the host's word.
+    kept: Kept,
 }
 
 impl Driver {
@@ -99,61 +113,53 @@ impl Driver {
         let mut writes: Vec<Write> = Vec::new();
         let mut written = Vec::new();
         for host in hosts {
-            let units = self.units_of(std::slice::from_ref(host))?;
-            let own = self.own_intents(&units).await?;
-            let app = Unit::App(self.book.header.app.clone());
-            let at: Vec<_> = std::iter::once(&app)
-                .chain(own.iter().map(|(_, i)| &i.unit))
-                .map(|unit| (host.name.clone(), unit.clone()))
-                .collect();
-            let mut kept = self.kept(&at).await?.into_iter();
-            let never_here = kept.next().is_none_or(|app| app.base().is_none());
-            let kept: Vec<Kept> = kept.collect();
-            let fates: Vec<Fate> =
-                own.iter().zip(&kept).map(|((_, i), k)| self.fate(&host.name, i, k)).collect();
-            let switched = own
-                .iter()
-                .zip(&fates)
-                .any(|((_, i), f)| self.is_new_role(i) && *f == Fate::Switched);
-            let released = never_here && !switched && !fates.contains(&Fate::Unknown);
-            // What the app goes back to: its image may still have to be pulled.
-            let mut app_back: Option<(Option<Version>, Generation)> = None;
-            for (((_, intent), fate), found) in own.iter().zip(fates).zip(kept) {
-                let told = self.fleet.status(&host.name, &intent.unit);
-                let id = self.book.header.id.as_str();
-                let mut kept = found.clone().heard(told.as_ref(), Moment::End(id));
-                let next = self.next(host, intent, fate, &kept, switched)?;
-                match &next {
+            let (touched, never_here) = self.touched(host).await?;
+            let switched =
+                touched.iter().any(|t| self.is_new_role(&t.intent) && t.fate == Fate::Switched);
+            let released =
+                never_here && !switched && touched.iter().all(|t| t.fate != Fate::Unknown);
+            let (touched, given_up) = self.without_vain(host, touched, switched).await?;
+            writes.extend(given_up);
+            // What each unit has after this, for what is to wait for it.
+            let mut now: BTreeMap<Unit, Generation> = BTreeMap::new();
+            for mut unit in touched {
+                let Touched { intent, found, .. } = unit.clone();
+                let at = &intent.unit;
+                let Some(mut next) = self.next(host, &unit, switched)? else {
                     // It keeps what it has: that is what the next rollout falls back to.
-                    None => kept = Kept::only(intent.clone()),
-                    // But for the lock it settled, with the roles that go with it.
-                    Some(next) if intent.unit == app && switched && !self.goes_back() => {
-                        kept = Kept::only(next.clone());
-                    }
-                    Some(next) => {
-                        let decided = matches!(intent.desired, Desired::Settle { .. });
-                        if matches!(next.desired, Desired::Settle { .. }) && !decided {
-                            kept.attempted = Some(intent.clone());
-                        }
-                    }
+                    now.insert(at.clone(), intent.generation);
+                    writes.extend(Kept::only(intent.clone()).writes(&found, &host.name, at));
+                    continue;
+                };
+                if let Some(promised) = &unit.kept.promised {
+                    // Free of what it waits for it would overtake the pull of its image.
+                    next.after = promised
+                        .after
+                        .iter()
+                        .map(|after| {
+                            let generation =
+                                now.get(&after.unit).copied().unwrap_or(after.generation);
+                            After { unit: after.unit.clone(), generation }
+                        })
+                        .collect();
                 }
-                writes.extend(kept.writes(&found, &host.name, &intent.unit));
-                let Some(mut next) = next else { continue };
-                if let Some((image, generation)) = &app_back
-                    && kept.promised.is_some()
-                    && image.as_ref() == next.version()
-                {
-                    next.after = vec![After { unit: app.clone(), generation: *generation }];
-                }
-                let key = key::intent(&host.name, &intent.unit);
+                let key = key::intent(&host.name, at);
                 let current = self.book.fence().store().get(key).await?;
-                let image = next.version().cloned();
-                let (generation, write) = place(&host.name, next, current.as_ref(), epoch)?;
-                if intent.unit == app {
-                    app_back = Some((image, generation));
+                let (generation, write) = place(&host.name, next.clone(), current.as_ref(), epoch)?;
+                let decided = matches!(intent.desired, Desired::Settle { .. });
+                if self.stays(&unit, switched) {
+                    // But for the lock it settled, with the roles that go with it.
+                    unit.kept = Kept::only(next);
+                } else if matches!(next.desired, Desired::Settle { .. }) && !decided {
+                    unit.kept.attempted = Some(intent.clone());
+                } else if let Some(promised) = &mut unit.kept.promised {
+                    promised.generation = generation;
+                    promised.after = next.after;
                 }
+                now.insert(at.clone(), generation);
+                writes.extend(unit.kept.writes(&found, &host.name, at));
                 writes.extend(write);
-                written.push((host.name.clone(), intent.unit.clone(), generation));
+                written.push((host.name.clone(), at.clone(), generation));
             }
             if released {
                 // The app was never here: what its first, failed rollout claimed is free again.
@@ -164,6 +170,67 @@ impl Driver {
         }
         self.book.fence().commit_chunked(writes).await?;
         Ok(written)
+    }
+
+    /// What this rollout has written on a host, and whether the app was never there before.
+    async fn touched(&self, host: &HostFact) -> Result<(Vec<Touched>, bool), DriveError> {
+        let own = self.own_intents(&self.units_of(std::slice::from_ref(host))?).await?;
+        let app = Unit::App(self.book.header.app.clone());
+        let at: Vec<_> = std::iter::once(&app)
+            .chain(own.iter().map(|(_, intent)| &intent.unit))
+            .map(|unit| (host.name.clone(), unit.clone()))
+            .collect();
+        let mut kept = self.kept(&at).await?.into_iter();
+        let never_here = kept.next().is_none_or(|app| app.base().is_none());
+        let id = self.book.header.id.as_str();
+        let touched = own.into_iter().zip(kept).map(|((_, intent), found)| {
+            let told = self.fleet.status(&host.name, &intent.unit);
+            let fate = self.fate(&host.name, &intent, &found);
+            let kept = found.clone().heard(told.as_ref(), Moment::End(id));
+            Touched { intent, fate, found, kept }
+        });
+        Ok((touched.collect(), never_here))
+    }
+
+    /// What is promised to a host in vain is given up; the rest in an order in which each comes after what it waits for. With
+    /// the writes for units that this rollout has not touched.
+    async fn without_vain(
+        &self,
+        host: &HostFact,
+        mut touched: Vec<Touched>,
+        switched: bool,
+    ) -> Result<(Vec<Touched>, Vec<Write>), DriveError> {
+        if self.promised_to([&host.name].into()).await?.is_empty() {
+            return Ok((touched, Vec::new()));
+        }
+        let on = self.on_host(&host.name).await?;
+        let mut promised = on.promised();
+        for touched in &touched {
+            match &touched.kept.promised {
+                Some(kept) => drop(promised.insert(touched.intent.unit.clone(), kept.clone())),
+                None => drop(promised.remove(&touched.intent.unit)),
+            }
+        }
+        let back: BTreeMap<&Unit, Option<&Version>> = touched
+            .iter()
+            .map(|t| {
+                let what = if self.stays(t, switched) { Some(&t.intent) } else { t.kept.base() };
+                (&t.intent.unit, what.and_then(Intent::version))
+            })
+            .collect();
+        let vain = in_vain(&promised, |waiting, after| {
+            let other = |version: &Option<&Version>| *version != waiting.version();
+            self.failed_there(&host.name, after)
+                || (after.unit != Unit::Proxy && back.get(&after.unit).is_some_and(other))
+        });
+        let (own, others): (BTreeSet<&Unit>, BTreeSet<&Unit>) =
+            vain.iter().partition(|unit| touched.iter().any(|t| t.intent.unit == **unit));
+        let given_up = self.give_up(&on, others).await?;
+        for touched in touched.iter_mut().filter(|t| own.contains(&t.intent.unit)) {
+            touched.kept.promised = None;
+        }
+        touched.sort_by_key(|t| depth(&promised, &t.intent.unit));
+        Ok((touched, given_up))
     }
 
     fn goes_back(&self) -> bool {
@@ -206,27 +273,41 @@ impl Driver {
         }
     }
 
+    /// True where a unit keeps what this rollout wrote.
+    fn stays(&self, unit: &Touched, switched: bool) -> bool {
+        if matches!(unit.intent.desired, Desired::Settle { .. } | Desired::Absent(_)) {
+            return false;
+        }
+        match unit.intent.unit {
+            // Its roles serve the new version, so its image and files are those.
+            Unit::App(_) => switched && !self.goes_back(),
+            // Where nothing settled before there is nothing to go back to: what serves is better than nothing.
+            Unit::Role(..) if self.goes_back() => {
+                unit.fate == Fate::Switched && unit.kept.base().is_none()
+            }
+            _ => unit.fate == Fate::Switched,
+        }
+    }
+
     /// What to write for a unit; none where it keeps what it has.
     fn next(
         &self,
         host: &HostFact,
-        intent: &Intent,
-        fate: Fate,
-        kept: &Kept,
+        unit: &Touched,
         switched: bool,
     ) -> Result<Option<Intent>, DriveError> {
         let header = &self.book.header;
         let id = header.id.as_str();
-        let back = self.goes_back();
+        let (intent, kept) = (&unit.intent, &unit.kept);
         let base = kept.base();
         if matches!(intent.desired, Desired::Settle { .. } | Desired::Absent(_)) {
             // Written by this very end, before a restart. What stays is written again as it is.
             return Ok(Some(intent.clone()));
         }
+        let stays = self.stays(unit, switched);
         if let Unit::App(_) = &intent.unit {
             let mut next = match base {
-                // Its roles serve the new version, so its image and files are those.
-                _ if switched && !back => intent.clone(),
+                _ if stays => intent.clone(),
                 Some(base) => restored(base, id),
                 None => {
                     let host = fact(header, &host.name)?;
@@ -245,15 +326,13 @@ impl Driver {
             }
             return Ok(Some(next));
         }
-        let is_role = matches!(intent.unit, Unit::Role(..));
-        match (fate, base) {
-            (Fate::Switched, _) if !(is_role && back) => Ok(None),
-            // Where nothing settled before there is nothing to go back to: what serves is better than nothing.
-            (Fate::Switched, None) => Ok(None),
+        match (unit.fate, base) {
+            _ if stays => Ok(None),
             (Fate::Switched | Fate::NotSwitched, Some(base)) => Ok(Some(restored(base, id))),
             // Between what it tried and what it was never told of there is nothing that it could choose by itself.
             (Fate::Unknown, Some(base)) if kept.promised.is_some() => Ok(Some(restored(base, id))),
-            (Fate::NotSwitched, None) => {
+            // One that switched stays.
+            (Fate::Switched | Fate::NotSwitched, None) => {
                 let desired = Desired::Absent(Absent::Release);
                 Ok(Some(Intent { desired, after: Vec::new(), ..intent.clone() }))
             }

@@ -1,9 +1,8 @@
 //! A stage of intents: written once, whatever happens in between, then waited for at its gate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dhow_proto::model::intent::{Absent, After, Desired, Intent};
-use dhow_proto::model::status::Phase;
+use dhow_proto::model::intent::{After, Desired, Intent};
 use dhow_proto::model::{BlobRef, Document as _, Generation, HostName, Unit};
 use dhow_proto::wire;
 use tokio::time::Instant;
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 use super::{Driver, Went, failed, summary};
 use crate::claim;
 use crate::rollout::book::Entry as BookEntry;
-use crate::rollout::fallback::{Kept, Moment};
+use crate::rollout::fallback::Moment;
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::gate::{HostFailure, Seen, Verdict, verdict};
 use crate::rollout::intents::{Before, Source, desired, fact, features, host_part};
@@ -116,29 +115,42 @@ impl Driver {
     ) -> Result<Vec<Write>, DriveError> {
         let at: Vec<At> = changes.iter().map(|c| (c.host.clone(), c.unit.clone())).collect();
         let keys: Vec<_> = at.iter().map(|(host, unit)| key::intent(host, unit)).collect();
-        let found = self.book.fence().read(&keys).await?.into_iter().zip(self.kept(&at).await?);
+        let mut found = Vec::with_capacity(at.len());
+        let mut beginning: BTreeSet<&HostName> = BTreeSet::new();
+        for (entry, change) in self.book.fence().read(&keys).await?.into_iter().zip(changes) {
+            let newest = entry.as_ref().map(|e| Intent::from_bytes(&e.value)).transpose()?;
+            let begins =
+                newest.is_some_and(|i| i.rollout_id.as_deref() != Some(header.id.as_str()));
+            beginning.extend(begins.then_some(&change.host));
+            found.push((entry, begins));
+        }
+        let found = found.into_iter().zip(self.kept(&at).await?);
         let epoch = epoch::read(self.book.fence().store()).await?;
         let mut proxies: BTreeMap<HostName, Option<BlobRef>> = BTreeMap::new();
         let mut written: BTreeMap<At, Generation> = BTreeMap::new();
         let mut writes: Vec<Write> = Vec::new();
-        for (change, (current, mut kept)) in changes.iter().zip(found) {
+        // The last moment at which the hosts' word is about what was before.
+        let mut vain: BTreeSet<At> = BTreeSet::new();
+        for host in self.promised_to(beginning).await? {
+            let on = self.on_host(&host).await?;
+            let here = self.in_vain_at_begin(&on).into_iter().map(|unit| (host.clone(), unit));
+            let (here, others): (Vec<At>, Vec<At>) = here.partition(|unit| at.contains(unit));
+            // First: what stands below would hide that these are in vain.
+            writes.extend(self.give_up(&on, others.iter().map(|(_, unit)| unit)).await?);
+            vain.extend(here);
+        }
+        for (change, ((current, begins), mut kept)) in changes.iter().zip(found) {
             if matches!(change.content, Content::Proxy { .. }) {
                 let template = self.compose_proxy(&change.host).await?;
                 proxies.insert(change.host.clone(), template);
             }
-            let newest = current.as_ref().map(|e| Intent::from_bytes(&e.value)).transpose()?;
-            if newest.is_some_and(|i| i.rollout_id.as_deref() != Some(header.id.as_str())) {
-                // The last moment at which the host's word is about what was before.
+            if begins {
                 let told = self.fleet.status(&change.host, &change.unit);
                 let mut heard = kept.clone().heard(told.as_ref(), Moment::Begin);
-                heard.promised.take_if(|promised| self.waits_in_vain(&change.host, promised));
-                writes.extend(heard.writes(&kept, &change.host, &change.unit));
-                if let Some(promised) = &kept.promised
-                    && heard.promised.is_none()
-                    && heard.settled.as_ref() != Some(promised)
-                {
-                    writes.extend(self.void_after(&change.host, promised, &at, epoch).await?);
+                if vain.contains(&(change.host.clone(), change.unit.clone())) {
+                    heard.promised = None;
                 }
+                writes.extend(heard.writes(&kept, &change.host, &change.unit));
                 kept = heard;
             }
             let before = Before {
@@ -151,60 +163,6 @@ impl Driver {
             let (generation, write) = place(&change.host, intent, current.as_ref(), epoch)?;
             written.insert(at, generation);
             writes.extend(write);
-        }
-        Ok(writes)
-    }
-
-    /// True where something that the host is to do first has failed there.
-    fn waits_in_vain(&self, host: &HostName, intent: &Intent) -> bool {
-        intent.after.iter().any(|after| {
-            self.fleet.status(host, &after.unit).is_some_and(|s| {
-                s.generation == after.generation && matches!(s.phase, Phase::Failed(_))
-            })
-        })
-    }
-
-    /// Takes back what was promised of the host's other roles once `failed` was done, and what they still wait for: its own
-    /// word for that is lost with the next intent. What is written `at` this very moment is asked by itself.
-    async fn void_after(
-        &self,
-        host: &HostName,
-        failed: &Intent,
-        at: &[At],
-        epoch: u64,
-    ) -> Result<Vec<Write>, DriveError> {
-        let app = &self.book.header.app;
-        let roles = self.book.spec.roles.iter().map(|r| Unit::Role(app.clone(), r.name.clone()));
-        let others: Vec<At> =
-            roles.map(|unit| (host.clone(), unit)).filter(|other| !at.contains(other)).collect();
-        let keys: Vec<_> = others.iter().map(|(host, unit)| key::intent(host, unit)).collect();
-        let newest = self.book.fence().read(&keys).await?;
-        let mut writes = Vec::new();
-        for (((_, unit), found), newest) in others.iter().zip(self.kept(&others).await?).zip(newest)
-        {
-            let after = |a: &After| a.unit == failed.unit && a.generation == failed.generation;
-            let Some(promised) = found.promised.as_ref().filter(|p| p.after.iter().any(after))
-            else {
-                continue;
-            };
-            let void = Kept { promised: None, ..found.clone() };
-            writes.extend(void.writes(&found, host, unit));
-            let id = self.book.header.id.as_str();
-            let back = match void.base() {
-                Some(base) => restored(base, id),
-                None => {
-                    let desired = Desired::Absent(Absent::Release);
-                    restored(&Intent { desired, ..promised.clone() }, id)
-                }
-            };
-            let waits = newest
-                .as_ref()
-                .map(|entry| Intent::from_bytes(&entry.value))
-                .transpose()?
-                .is_some_and(|newest| newest.generation == promised.generation);
-            if waits {
-                writes.extend(place(host, back, newest.as_ref(), epoch)?.1);
-            }
         }
         Ok(writes)
     }

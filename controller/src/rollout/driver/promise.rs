@@ -1,0 +1,165 @@
+//! What hosts that were away have still to catch up with, and what of it is given up.
+//!
+//! Always true: what is promised of a unit waits only for what can still come about, or is itself given up; a unit whose
+//! promise is given up is told to be what it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dhow_proto::model::intent::{Absent, After, Desired, Intent};
+use dhow_proto::model::status::Phase;
+use dhow_proto::model::{HostName, Unit};
+
+use super::Driver;
+use super::intents::{At, place, restored};
+use crate::rollout::book::{Entry, note};
+use crate::rollout::fallback::{Kept, has_failed, in_vain};
+use crate::rollout::fence::{DriveError, Write};
+use crate::rollout::record::key;
+use crate::store::{self, epoch};
+
+/// The app's units on one host, as stored.
+pub(super) struct OnHost {
+    host: HostName,
+    kept: BTreeMap<Unit, Kept>,
+    newest: BTreeMap<Unit, (store::Entry, Intent)>,
+}
+
+impl OnHost {
+    /// What is promised to the host.
+    pub(super) fn promised(&self) -> BTreeMap<Unit, Intent> {
+        let promised = |(unit, kept): (&Unit, &Kept)| Some((unit.clone(), kept.promised.clone()?));
+        self.kept.iter().filter_map(promised).collect()
+    }
+
+    /// True where `unit` has since been told something else that is no help to what waits for it.
+    fn is_overwritten(&self, waiting: &Intent, after: &After) -> bool {
+        self.newest.get(&after.unit).is_some_and(|(_, newest)| {
+            newest.generation != after.generation && newest.version() != waiting.version()
+        })
+    }
+
+    fn is_of(&self, unit: &Unit, rollout_id: &str) -> bool {
+        let newest = self.newest.get(unit);
+        newest.is_some_and(|(_, newest)| newest.rollout_id.as_deref() == Some(rollout_id))
+    }
+}
+
+impl Driver {
+    /// What is stored of the app's units on a host.
+    pub(super) async fn on_host(&self, host: &HostName) -> Result<OnHost, DriveError> {
+        let at: Vec<At> = self.units_of_app().into_iter().map(|u| (host.clone(), u)).collect();
+        let keys: Vec<_> = at.iter().map(|(host, unit)| key::intent(host, unit)).collect();
+        let mut newest = BTreeMap::new();
+        for ((_, unit), entry) in at.iter().zip(self.book.fence().read(&keys).await?) {
+            let Some(entry) = entry else { continue };
+            let intent = Intent::from_bytes(&entry.value)?;
+            newest.insert(unit.clone(), (entry, intent));
+        }
+        let kept = self.kept(&at).await?;
+        let kept = at.into_iter().map(|(_, unit)| unit).zip(kept).collect();
+        Ok(OnHost { host: host.clone(), kept, newest })
+    }
+
+    /// Those of the hosts that the app has promised something to.
+    pub(super) async fn promised_to(
+        &self,
+        hosts: BTreeSet<&HostName>,
+    ) -> Result<BTreeSet<HostName>, DriveError> {
+        let units = self.units_of_app();
+        let at: Vec<(&HostName, &Unit)> =
+            hosts.iter().flat_map(|host| units.iter().map(move |unit| (*host, unit))).collect();
+        let keys: Vec<_> = at.iter().map(|(host, unit)| key::promised(host, unit)).collect();
+        let found = at.into_iter().zip(self.book.fence().read(&keys).await?);
+        Ok(found.filter(|(_, entry)| entry.is_some()).map(|((host, _), _)| host.clone()).collect())
+    }
+
+    /// The app's shared part and its roles; kamal-proxy, which is not the app's alone, waits for nothing.
+    fn units_of_app(&self) -> Vec<Unit> {
+        let app = &self.book.header.app;
+        let roles = self.book.spec.roles.iter().map(|r| Unit::Role(app.clone(), r.name.clone()));
+        std::iter::once(Unit::App(app.clone())).chain(roles).collect()
+    }
+
+    /// True where the host says that what is waited for has failed there.
+    pub(super) fn failed_there(&self, host: &HostName, after: &After) -> bool {
+        let told = self.fleet.status(host, &after.unit);
+        told.is_some_and(|told| has_failed(&told, after.generation))
+    }
+
+    /// What a rollout that begins to write on this host finds promised in vain. What it has overwritten itself does not count:
+    /// where it fails, that is said again.
+    pub(super) fn in_vain_at_begin(&self, on: &OnHost) -> BTreeSet<Unit> {
+        let id = self.book.header.id.as_str();
+        in_vain(&on.promised(), |waiting, after| {
+            self.failed_there(&on.host, after)
+                || (!on.is_of(&after.unit, id) && on.is_overwritten(waiting, after))
+        })
+    }
+
+    /// Where the rollout succeeded: gives up what hosts are promised of roles that it is not about, and what waits for what it
+    /// has overwritten; with a line for people.
+    pub(super) async fn give_up_overwritten(&mut self) -> Result<(), DriveError> {
+        let header = self.book.header.clone();
+        let id = header.id.as_str();
+        let mut entry = Entry::default();
+        for host in self.promised_to(header.hosts.iter().map(|h| &h.name).collect()).await? {
+            let on = self.on_host(&host).await?;
+            let mut promised = on.promised();
+            promised.retain(|unit, promise| {
+                !on.is_of(unit, id) && !self.has_begun(&host, unit, promise)
+            });
+            let vain = in_vain(&promised, |waiting, after| {
+                self.failed_there(&host, after) || on.is_overwritten(waiting, after)
+            });
+            for unit in &vain {
+                let missed = promised.get(unit).and_then(Intent::version);
+                let missed = missed.map_or_else(String::new, ToString::to_string);
+                entry
+                    .events
+                    .push(note(format!("{host}: {unit} no longer catches up with {missed}")));
+            }
+            entry.writes.extend(self.give_up(&on, &vain).await?);
+        }
+        if entry.writes.is_empty() { Ok(()) } else { self.book.write(header, entry).await }
+    }
+
+    /// True where what is promised is at work on its host, or over.
+    fn has_begun(&self, host: &HostName, unit: &Unit, promise: &Intent) -> bool {
+        self.fleet.status(host, unit).is_some_and(|told| {
+            told.generation == promise.generation
+                && !matches!(told.phase, Phase::Pending | Phase::AwaitingCondition(_))
+        })
+    }
+
+    /// Writes that take promises back, and have what still waits be what it was. Repeated after any part of them they come
+    /// to the same.
+    pub(super) async fn give_up(
+        &self,
+        on: &OnHost,
+        units: impl IntoIterator<Item = &Unit>,
+    ) -> Result<Vec<Write>, DriveError> {
+        let epoch = epoch::read(self.book.fence().store()).await?;
+        let id = self.book.header.id.as_str();
+        let (mut told, mut taken) = (Vec::new(), Vec::new());
+        for unit in units {
+            let Some(found) = on.kept.get(unit) else { continue };
+            let Some(promised) = &found.promised else { continue };
+            let kept = Kept { promised: None, ..found.clone() };
+            taken.extend(kept.writes(found, &on.host, unit));
+            let back = match kept.base() {
+                Some(base) => restored(base, id),
+                None => {
+                    let desired = Desired::Absent(Absent::Release);
+                    restored(&Intent { desired, ..promised.clone() }, id)
+                }
+            };
+            if let Some((entry, newest)) = on.newest.get(unit)
+                && newest.generation == promised.generation
+            {
+                told.extend(place(&on.host, back, Some(entry), epoch)?.1);
+            }
+        }
+        told.extend(taken);
+        Ok(told)
+    }
+}
