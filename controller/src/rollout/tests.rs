@@ -7,6 +7,7 @@ mod fleet;
 mod hook;
 mod kills;
 mod mortal;
+mod promises;
 mod world;
 
 use std::time::Duration;

@@ -345,8 +345,13 @@ impl Host {
         self.locked = files.lock.is_some();
         if let Some(staged) = &files.staged {
             let version = staged.version.to_string();
-            if behave(IMAGE, &version) == Behaviour::Hang {
-                return Phase::Converging(None);
+            match behave(IMAGE, &version) {
+                Behaviour::Hang => return Phase::Converging(None),
+                Behaviour::Fail => {
+                    let kind = wire::FailureKind::ImageMissing;
+                    return Phase::Failed(Failure::new("pull", kind, "manifest unknown", now));
+                }
+                Behaviour::Succeed | Behaviour::Vanish | Behaviour::Silent => {}
             }
             if staged.local_only && !self.images.contains(&version) {
                 let reason = format!("there is no image {version}");

@@ -1,0 +1,144 @@
+//! What a host has to catch up with hangs together: what cannot come about any more is given up as a whole, and what was in
+//! the making when the next rollout failed is said again.
+
+use super::State;
+use super::fleet::{Behaviour, IMAGE};
+use super::world::World;
+use crate::rollout::Rollouts;
+use crate::rollout::sample::spec;
+
+const STOP: i32 = 1;
+const ROLL_BACK: i32 = 2;
+
+/// Three roles on h2, one waiting for another. v1 is everywhere; v3 was deployed while h2 was away, and h2 does this with it.
+struct Missed {
+    world: World,
+    rollouts: Rollouts,
+}
+
+impl Missed {
+    async fn v3(role: &str, behaviour: Behaviour) -> Self {
+        let world = World::new(&["h1", "h2", "h3"]).await;
+        let rollouts = world.rollouts("a");
+        let missed = Self { world, rollouts };
+        assert_eq!(missed.deploy("v1", &[], STOP).await, State::Succeeded);
+        missed.behave("h2", role, "v3", behaviour);
+        missed.world.fleet.leave("h2");
+        assert_eq!(missed.deploy("v3", &[], STOP).await, State::Succeeded);
+        missed.come_back().await;
+        assert_eq!(missed.served("h2"), "h2: cron v1, job v1, web v1");
+        missed
+    }
+
+    async fn come_back(&self) {
+        self.world.fleet.arrive("h2");
+        self.world.fleet.settle().await;
+    }
+
+    fn behave(&self, host: &str, role: &str, version: &str, behaviour: Behaviour) {
+        self.world.fleet.behave(host, role, version, behaviour);
+    }
+
+    async fn deploy(&self, version: &str, roles: &[&str], policy: i32) -> State {
+        let roles_of = [("web", &["h1", "h2"][..]), ("job", &["h2", "h3"]), ("cron", &["h2"])];
+        let mut spec = spec(version, &roles_of);
+        spec.registry.login = false;
+        let mut start = self.world.start_spec(&spec, &[]).await;
+        let options = start.options.as_mut().unwrap();
+        options.skip_offline = true;
+        if !roles.is_empty() {
+            options.roles = roles.iter().map(|r| (*r).to_owned()).collect();
+        }
+        options.failure_policy = policy;
+        let ended = self.world.run(&self.rollouts, start);
+        let limit = std::time::Duration::from_secs(3600);
+        let (state, _) = tokio::time::timeout(limit, ended).await.expect("a rollout ends");
+        self.world.fleet.settle().await;
+        state
+    }
+
+    fn served(&self, host: &str) -> String {
+        let served = self.world.served();
+        served.lines().find(|line| line.starts_with(host)).unwrap_or_default().to_owned()
+    }
+
+    /// Everything on h2 is as it is told to be, so it waits for nothing, and it was never told to serve v3.
+    async fn is_at_rest(&self, serves: &str) {
+        assert_eq!(self.served("h2"), format!("h2: {serves}"));
+        for role in ["web", "job", "cron"] {
+            assert_eq!(self.world.unsettled("h2", role).await, None, "{role}");
+        }
+        let booted = self.world.fleet.booted("h2");
+        assert!(!booted.iter().any(|b| b.ends_with("v3")), "{booted:?}");
+        assert_eq!(self.world.leftovers().await, Vec::<String>::new());
+        let left = self.world.dump().await;
+        let left = left.iter().map(|(key, _)| key).filter(|k| k.starts_with("promised/h2/role"));
+        let left: Vec<_> = left.filter(|key| !key.ends_with("web")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_failed_is_given_up_with_all_roles_that_wait_for_it() {
+    for away in [false, true] {
+        let missed = Missed::v3(IMAGE, Behaviour::Fail).await;
+        if away {
+            missed.world.fleet.leave("h2");
+        }
+        // It cannot be pulled then: two of the three parts that wait for it are not this rollout's.
+        assert_eq!(missed.deploy("v4", &["web"], STOP).await, State::Succeeded);
+        missed.come_back().await;
+        missed.is_at_rest("cron v1, job v1, web v4").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_failed_is_given_up_with_those_that_wait_for_it_one_after_another() {
+    for (failing, serves) in
+        [("web", "cron v1, job v1, web v1"), ("job", "cron v1, job v1, web v4")]
+    {
+        let missed = Missed::v3("web", Behaviour::Fail).await;
+        for host in ["h1", "h2"] {
+            missed.behave(host, failing, "v4", Behaviour::Fail);
+        }
+        assert_eq!(missed.deploy("v4", &[], STOP).await, State::Failed);
+        missed.is_at_rest(serves).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_role_s_rollout_has_overwritten_is_given_up_where_that_succeeds() {
+    let missed = Missed::v3(IMAGE, Behaviour::Hang).await;
+    assert_eq!(missed.deploy("v4", &["web"], STOP).await, State::Succeeded);
+    missed.is_at_rest("cron v1, job v1, web v4").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_is_said_again_and_fails_is_given_up_like_the_first() {
+    let missed = Missed::v3(IMAGE, Behaviour::Hang).await;
+    for version in ["v4", "v5"] {
+        for host in ["h1", "h2"] {
+            missed.behave(host, "web", version, Behaviour::Fail);
+        }
+        assert_eq!(missed.deploy(version, &[], STOP).await, State::Failed);
+        missed.behave("h2", IMAGE, "v3", Behaviour::Fail);
+        missed.come_back().await;
+    }
+    missed.is_at_rest("cron v1, job v1, web v1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_are_rolled_back_pull_what_they_missed_before_they_boot_it() {
+    let missed = Missed::v3(IMAGE, Behaviour::Hang).await;
+    missed.behave("h1", "web", "v4", Behaviour::Fail);
+    assert_eq!(missed.deploy("v4", &[], ROLL_BACK).await, State::Failed);
+    assert_eq!(missed.served("h2"), "h2: cron v1, job v1, web v4");
+    missed.behave("h2", IMAGE, "v3", Behaviour::Succeed);
+    missed.come_back().await;
+    assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v3");
+    // That counts as settled: the next one goes back to it.
+    missed.behave("h1", "web", "v5", Behaviour::Fail);
+    missed.behave("h2", "web", "v5", Behaviour::Fail);
+    assert_eq!(missed.deploy("v5", &[], STOP).await, State::Failed);
+    assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v3");
+}
