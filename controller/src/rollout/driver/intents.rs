@@ -1,6 +1,6 @@
 //! A stage of intents: written once, whatever happens in between, then waited for at its gate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dhow_proto::model::intent::{After, Desired, Intent};
 use dhow_proto::model::{BlobRef, Document as _, Generation, HostName, Unit};
@@ -115,41 +115,21 @@ impl Driver {
     ) -> Result<Vec<Write>, DriveError> {
         let at: Vec<At> = changes.iter().map(|c| (c.host.clone(), c.unit.clone())).collect();
         let keys: Vec<_> = at.iter().map(|(host, unit)| key::intent(host, unit)).collect();
-        let mut found = Vec::with_capacity(at.len());
-        let mut beginning: BTreeSet<&HostName> = BTreeSet::new();
-        for (entry, change) in self.book.fence().read(&keys).await?.into_iter().zip(changes) {
-            let newest = entry.as_ref().map(|e| Intent::from_bytes(&e.value)).transpose()?;
-            let begins =
-                newest.is_some_and(|i| i.rollout_id.as_deref() != Some(header.id.as_str()));
-            beginning.extend(begins.then_some(&change.host));
-            found.push((entry, begins));
-        }
-        let found = found.into_iter().zip(self.kept(&at).await?);
+        let found = self.book.fence().read(&keys).await?.into_iter().zip(self.kept(&at).await?);
         let epoch = epoch::read(self.book.fence().store()).await?;
         let mut proxies: BTreeMap<HostName, Option<BlobRef>> = BTreeMap::new();
         let mut written: BTreeMap<At, Generation> = BTreeMap::new();
         let mut writes: Vec<Write> = Vec::new();
-        // The last moment at which the hosts' word is about what was before.
-        let mut vain: BTreeSet<At> = BTreeSet::new();
-        for host in self.promised_to(beginning).await? {
-            let on = self.on_host(&host).await?;
-            let here = self.in_vain_at_begin(&on).into_iter().map(|unit| (host.clone(), unit));
-            let (here, others): (Vec<At>, Vec<At>) = here.partition(|unit| at.contains(unit));
-            // First: what stands below would hide that these are in vain.
-            writes.extend(self.give_up(&on, others.iter().map(|(_, unit)| unit)).await?);
-            vain.extend(here);
-        }
-        for (change, ((current, begins), mut kept)) in changes.iter().zip(found) {
+        for (change, (current, mut kept)) in changes.iter().zip(found) {
             if matches!(change.content, Content::Proxy { .. }) {
                 let template = self.compose_proxy(&change.host).await?;
                 proxies.insert(change.host.clone(), template);
             }
-            if begins {
+            let newest = current.as_ref().map(|e| Intent::from_bytes(&e.value)).transpose()?;
+            if newest.is_some_and(|i| i.rollout_id.as_deref() != Some(header.id.as_str())) {
+                // The last moment at which the host's word is about what was before.
                 let told = self.fleet.status(&change.host, &change.unit);
-                let mut heard = kept.clone().heard(told.as_ref(), Moment::Begin);
-                if vain.contains(&(change.host.clone(), change.unit.clone())) {
-                    heard.promised = None;
-                }
+                let heard = kept.clone().heard(told.as_ref(), Moment::Begin);
                 writes.extend(heard.writes(&kept, &change.host, &change.unit));
                 kept = heard;
             }

@@ -86,16 +86,6 @@ impl Driver {
         told.is_some_and(|told| has_failed(&told, after.generation))
     }
 
-    /// What a rollout that begins to write on this host finds promised in vain. What it has overwritten itself does not count:
-    /// where it fails, that is said again.
-    pub(super) fn in_vain_at_begin(&self, on: &OnHost) -> BTreeSet<Unit> {
-        let id = self.book.header.id.as_str();
-        in_vain(&on.promised(), |waiting, after| {
-            self.failed_there(&on.host, after)
-                || (!on.is_of(&after.unit, id) && on.is_overwritten(waiting, after))
-        })
-    }
-
     /// Where the rollout succeeded: gives up what hosts are promised of roles that it is not about, and what waits for what it
     /// has overwritten; with a line for people.
     pub(super) async fn give_up_overwritten(&mut self) -> Result<(), DriveError> {
