@@ -8,7 +8,7 @@ use expect_test::expect;
 use super::world::{Role, World, image, seconds};
 use crate::engine::fake::Behaviour;
 use crate::engine::{ContainerState, EngineError};
-use crate::plan::{Observed, Plan, Step, has_come_to_serve};
+use crate::plan::{Observed, ObservedRole, Plan, Step, has_come_to_serve};
 
 /// Deploys v1, then a v2 that behaves so; gives the failure after what failed was given up and v1 converged again.
 async fn fail(
@@ -240,4 +240,29 @@ async fn without_the_proxys_table_nothing_is_stopped() {
     world.engine.fail_next("exec", EngineError::Unreachable("gone".to_owned()));
     expect!["waiting: kamal-proxy does not answer yet"]
         .assert_eq(&world.plan(&Role::web("v2").wanted()).await.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_stopped_that_kamal_proxy_may_still_switch_to() {
+    let world = World::ready().await;
+    world.deploy(&Role::web("v1")).await;
+    let wanted = Role::web("v2").wanted();
+    let Plan::Steps(steps) = world.plan(&wanted).await else { panic!("no steps") };
+    for step in &steps[..4] {
+        world.run(&wanted, step).await.unwrap();
+    }
+    let Observed::Role(mut observed) = world.observe(&wanted).await else { panic!("a role") };
+    let given_up = wanted.clone().abandoned(Some(&Role::web("v1").wanted().settled()));
+    let steps = |observed: &ObservedRole| {
+        let plan = crate::plan::plan(&given_up, &Observed::Role(observed.clone()));
+        let Plan::Steps(steps) = plan else { panic!("no steps") };
+        steps.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(!has_come_to_serve(&wanted, &observed).unwrap());
+    assert_eq!(steps(&observed), ["stop shop-web-v2"]);
+    // A caller that was killed leaves kamal-proxy at it.
+    observed.proxy.deploying.insert("shop-web".to_owned());
+    has_come_to_serve(&wanted, &observed).unwrap_err();
+    let waits = steps(&observed);
+    assert!(matches!(&waits[..], [wait] if wait.starts_with("wait")), "{waits:?}");
 }

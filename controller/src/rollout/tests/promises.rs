@@ -142,3 +142,14 @@ async fn hosts_that_are_rolled_back_pull_what_they_missed_before_they_boot_it() 
     assert_eq!(missed.deploy("v5", &[], STOP).await, State::Failed);
     assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v3");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_vain_is_given_up_by_a_rollout_that_did_not_get_that_far() {
+    let missed = Missed::v3("web", Behaviour::Fail).await;
+    missed.behave("h1", IMAGE, "v4", Behaviour::Fail);
+    assert_eq!(missed.deploy("v4", &[], STOP).await, State::Failed);
+    assert_eq!(missed.served("h2"), "h2: cron v1, job v1, web v1");
+    for role in ["job", "cron"] {
+        assert_eq!(missed.world.unsettled("h2", role).await, None, "{role}");
+    }
+}
