@@ -20,7 +20,7 @@ use crate::execute::ObserveError;
 use crate::ledger::{Accepted, Known};
 use crate::plan::Impossible;
 use rounds::Aim;
-use tell::Seen;
+use tell::{Seen, repair_failed};
 
 /// How long a new generation waits for something outside its unit before that counts as a failure, where the intent does
 /// not say.
@@ -47,6 +47,8 @@ struct Target {
     settled: bool,
     /// What is foreign at the first look is adopted.
     adopts: bool,
+    /// Told meanwhile, where that is not that it converges.
+    tells: Option<Phase>,
 }
 
 /// How bringing a target about ended.
@@ -76,7 +78,10 @@ impl UnitLoop {
         {
             return self.fail(&wanted, failure);
         }
-        if let Some(missing) = self.missing_condition(&wanted.intent) {
+        // What is decided does not wait again because of what its conditions have come to since.
+        let decided =
+            known.settled.as_ref() == Some(&wanted) || known.has_failed(wanted.generation());
+        if !decided && let Some(missing) = self.missing_condition(&wanted.intent) {
             return self.wait_for(&known, &wanted, missing).await;
         }
         match &wanted.intent.desired {
@@ -133,7 +138,8 @@ impl UnitLoop {
         let Some(settled) = known.settled.clone().filter(|_| !first && !on_hold) else {
             return Next::Idle;
         };
-        let target = Target { accepted: settled, settled: true, adopts: false };
+        let tells = Some(phase.clone());
+        let target = Target { accepted: settled, settled: true, adopts: false, tells };
         match self.bring_about(wanted, &target).await {
             (Outcome::Agreed, observed) => {
                 self.repaired();
@@ -142,7 +148,13 @@ impl UnitLoop {
             }
             (Outcome::Superseded, _) => Next::Again,
             // Whether another deployer's doings are respected is for the generation that waits to say: its rollout may adopt.
-            (Outcome::Held(_), _) => Next::Idle,
+            (Outcome::Held(_) | Outcome::AwaitingSecrets(_), _) => Next::Idle,
+            (Outcome::Failed(failure), observed) => {
+                let mut status = self.status(wanted, phase, observed.as_ref());
+                status.warnings.push(repair_failed(&failure));
+                self.rooms.board.post(status);
+                Next::Retry
+            }
             (_, observed) => {
                 self.post(wanted, phase, observed.as_ref());
                 Next::Wait
@@ -184,7 +196,7 @@ impl UnitLoop {
             return next;
         }
         let adopts = self.adopts(known, wanted);
-        let target = Target { accepted: wanted.clone(), settled: true, adopts };
+        let target = Target { accepted: wanted.clone(), settled: true, adopts, tells: None };
         match self.bring_about(wanted, &target).await {
             (Outcome::Agreed, _) => match self.clear().await {
                 Ok(()) => {
@@ -205,7 +217,7 @@ impl UnitLoop {
             return next;
         }
         let adopts = !settled && self.adopts(known, wanted);
-        let target = Target { accepted: wanted.clone(), settled, adopts };
+        let target = Target { accepted: wanted.clone(), settled, adopts, tells: None };
         let (outcome, observed) = self.bring_about(wanted, &target).await;
         match outcome {
             Outcome::Agreed => {
@@ -283,7 +295,7 @@ impl UnitLoop {
         let aim = Aim {
             wanted,
             resolved: &resolved,
-            failed: None,
+            tells: target.tells.as_ref(),
             repairs: target.settled,
             adopts: target.adopts,
         };

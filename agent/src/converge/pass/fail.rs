@@ -53,7 +53,7 @@ impl UnitLoop {
             },
             None => None,
         };
-        match self.give_up(wanted, wanted, settled.as_ref(), Some(&failed.failure)).await {
+        match self.give_up(wanted, wanted, settled.as_ref(), Some(&phase())).await {
             (Outcome::Agreed, observed) if settled.is_none() => {
                 self.post(wanted, phase(), observed.as_ref());
                 return Next::Idle;
@@ -75,13 +75,8 @@ impl UnitLoop {
             return Next::Idle;
         };
         settled.wanted = settled.wanted.settled();
-        let aim = Aim {
-            wanted,
-            resolved: &settled,
-            failed: Some(&failed.failure),
-            repairs: true,
-            adopts: false,
-        };
+        let aim =
+            Aim { wanted, resolved: &settled, tells: Some(&phase()), repairs: true, adopts: false };
         match self.rounds(&aim).await {
             (Outcome::Held(held), observed) => {
                 self.failed_and_held(wanted, phase(), &held, observed.as_ref())
@@ -106,7 +101,7 @@ impl UnitLoop {
         wanted: &Accepted,
         tried: &Accepted,
         settled: Option<&Resolved>,
-        failed: Option<&Failure>,
+        tells: Option<&Phase>,
     ) -> (Outcome, Option<Seen>) {
         let mut given_up = match self.rooms.resolve_begun(&tried.intent) {
             Ok(Some(resolved)) => resolved,
@@ -115,7 +110,7 @@ impl UnitLoop {
             Ok(None) | Err(ResolveError::Never(_)) => return (Outcome::Agreed, None),
         };
         given_up.wanted = given_up.wanted.abandoned(settled.map(|s| &s.wanted));
-        let aim = Aim { wanted, resolved: &given_up, failed, repairs: false, adopts: false };
+        let aim = Aim { wanted, resolved: &given_up, tells, repairs: false, adopts: false };
         self.rounds(&aim).await
     }
 

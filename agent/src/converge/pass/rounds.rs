@@ -26,8 +26,8 @@ pub(super) struct Aim<'a> {
     pub(super) wanted: &'a Accepted,
     /// What the plan is computed for.
     pub(super) resolved: &'a Resolved,
-    /// None: converging, with the step in progress.
-    pub(super) failed: Option<&'a Failure>,
+    /// Told while steps run; none: converging, with the step in progress.
+    pub(super) tells: Option<&'a Phase>,
     /// What is found different is drift, and another deployer's doing is respected.
     pub(super) repairs: bool,
     /// What is foreign at the first look is adopted.
@@ -137,8 +137,8 @@ impl UnitLoop {
         };
         let base = self.status(aim.wanted, Phase::Pending, Some(&seen));
         let show = |text: String| {
-            let phase = match aim.failed {
-                Some(failure) => Phase::Failed(failure.clone()),
+            let phase = match aim.tells {
+                Some(phase) => phase.clone(),
                 None => Phase::Converging(Some(StepProgress { text, ..progress.clone() })),
             };
             self.rooms.board.post(Status { phase, ..base.clone() });

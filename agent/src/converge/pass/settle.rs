@@ -39,7 +39,7 @@ impl UnitLoop {
         // Only the ledger's own settled intent can be older than the one named; its content is the same.
         let before = otherwise.and_then(|_| known.settled.clone());
         let Some(accepted) = serves.or(before) else { return self.let_go(wanted).await };
-        let target = Target { settled: true, accepted, adopts: false };
+        let target = Target { settled: true, accepted, adopts: false, tells: None };
         let (outcome, observed) = self.bring_about(wanted, &target).await;
         match outcome {
             Outcome::Agreed => {

@@ -42,9 +42,7 @@ impl UnitLoop {
             Outcome::Failed(failure) => {
                 tracing::warn!(unit = %self.unit, step = %failure.step, reason = %failure.reason, "repair failed; it is tried again");
                 let mut status = self.status(wanted, Phase::Converging(None), observed.as_ref());
-                status
-                    .warnings
-                    .push(format!("repair failed at `{}`: {}", failure.step, failure.reason));
+                status.warnings.push(repair_failed(&failure));
                 self.rooms.board.post(status);
                 Next::Retry
             }
@@ -158,6 +156,11 @@ impl UnitLoop {
             step_times,
         }
     }
+}
+
+/// A warning for people.
+pub(super) fn repair_failed(failure: &Failure) -> String {
+    format!("repair failed at `{}`: {}", failure.step, failure.reason)
 }
 
 /// What a status tells of an observation.

@@ -143,6 +143,57 @@ async fn what_settled_is_looked_after_while_its_successor_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_decided_does_not_wait_again_when_its_conditions_are_overwritten() {
+    for behaviour in [Behaviour::Well, Behaviour::Unhealthy] {
+        let agent = Agent::start().await;
+        agent.world.engine.add_image(image("v2").behaving(behaviour.clone()));
+        let unit = role_unit("web");
+        let offer_app = |version: &str, number: u64| {
+            let mut intent = app_wanted(app_intent(version)).intent;
+            intent.generation.number = number;
+            agent.offer(&intent);
+        };
+        offer_app("v2", 1);
+        let role = web("v2", 1);
+        agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
+        let mut intent = role.wanted().intent;
+        let generation = Generation { epoch: 0, number: 1 };
+        intent.after.push(After { unit: Unit::App(app()), generation });
+        agent.offer(&intent);
+        let decided = agent.status(&unit, |s| s.phase.is_final()).await.phase.clone();
+        offer_app("v1", 2);
+        agent.settled(&Unit::App(app()), 2).await;
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let now = agent.status(&unit, |_| true).await.phase.clone();
+        assert_eq!(std::mem::discriminant(&now), std::mem::discriminant(&decided), "{now:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_fails_while_its_successor_waits_is_told_of_beside_what_is_waited_for() {
+    let agent = Agent::start().await;
+    let unit = role_unit("job");
+    let offer = |version: &str, number: u64, after: Vec<After>| {
+        let job = crate::execute::tests::world::Role::job(version);
+        agent.give_blob(dhow_proto::model::Document::to_bytes(&job.template));
+        let mut intent = job.wanted().intent;
+        intent.generation.number = number;
+        intent.after = after;
+        agent.offer(&intent);
+    };
+    offer("v1", 1, Vec::new());
+    agent.settled(&unit, 1).await;
+    let generation = Generation { epoch: 0, number: 9 };
+    offer("v2", 2, vec![After { unit: Unit::App(app()), generation }]);
+    agent.status(&unit, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
+    agent.world.engine.add_image(image("v1").behaving(Behaviour::Exits(Duration::ZERO, 7)));
+    agent.world.engine.vanish("shop-job-v1");
+    let status = agent.status(&unit, |s| !s.warnings.is_empty()).await;
+    assert!(matches!(status.phase, Phase::AwaitingCondition(_)), "{:?}", status.phase);
+    assert!(status.warnings[0].contains("exit"), "{:?}", status.warnings);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_condition_on_a_role_is_not_met_by_another_version_that_settled_since() {
     let agent = Agent::start().await;
     agent.world.engine.add_image(image("v2").behaving(Behaviour::Unhealthy));

@@ -146,17 +146,20 @@ impl Driver {
                 let key = key::intent(&host.name, at);
                 let current = self.book.fence().store().get(key).await?;
                 let (generation, write) = place(&host.name, next.clone(), current.as_ref(), epoch)?;
-                let decided = matches!(intent.desired, Desired::Settle { .. });
+                let settles = |desired: &Desired| matches!(desired, Desired::Settle { .. });
+                if !settles(&next.desired) {
+                    // What the host decides about settles under the number that it had.
+                    now.insert(at.clone(), generation);
+                }
                 if self.stays(&unit, switched) {
                     // But for the lock it settled, with the roles that go with it.
                     unit.kept = Kept::only(next);
-                } else if matches!(next.desired, Desired::Settle { .. }) && !decided {
+                } else if settles(&next.desired) && !settles(&intent.desired) {
                     unit.kept.attempted = Some(intent.clone());
                 } else if let Some(promised) = &mut unit.kept.promised {
                     promised.generation = generation;
                     promised.after = next.after;
                 }
-                now.insert(at.clone(), generation);
                 writes.extend(unit.kept.writes(&found, &host.name, at));
                 writes.extend(write);
                 written.push((host.name.clone(), at.clone(), generation));

@@ -12,7 +12,7 @@ use dhow_proto::model::{HostName, Unit};
 use super::Driver;
 use super::intents::{At, place, restored};
 use crate::rollout::book::{Entry, note};
-use crate::rollout::fallback::{Kept, has_failed, in_vain};
+use crate::rollout::fallback::{Kept, Moment, depth, has_failed, in_vain};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::record::key;
 use crate::store::{self, epoch};
@@ -20,15 +20,16 @@ use crate::store::{self, epoch};
 /// The app's units on one host, as stored.
 pub(super) struct OnHost {
     host: HostName,
-    kept: BTreeMap<Unit, Kept>,
+    /// As found, and with the host's word of what was before this rollout.
+    kept: BTreeMap<Unit, (Kept, Kept)>,
     newest: BTreeMap<Unit, (store::Entry, Intent)>,
 }
 
 impl OnHost {
-    /// What is promised to the host.
+    /// What is promised to the host and has not come about there, of units that the rollout has not written.
     pub(super) fn promised(&self) -> BTreeMap<Unit, Intent> {
-        let promised = |(unit, kept): (&Unit, &Kept)| Some((unit.clone(), kept.promised.clone()?));
-        self.kept.iter().filter_map(promised).collect()
+        let kept = self.kept.iter().map(|(unit, (_, heard))| (unit, &heard.promised));
+        kept.filter_map(|(unit, promised)| Some((unit.clone(), promised.clone()?))).collect()
     }
 
     /// True where `unit` has since been told something else that is no help to what waits for it.
@@ -55,8 +56,12 @@ impl Driver {
             let intent = Intent::from_bytes(&entry.value)?;
             newest.insert(unit.clone(), (entry, intent));
         }
-        let kept = self.kept(&at).await?;
-        let kept = at.into_iter().map(|(_, unit)| unit).zip(kept).collect();
+        let kept = at.iter().zip(self.kept(&at).await?).map(|((host, unit), found)| {
+            let told = self.fleet.status(host, unit);
+            let heard = found.clone().heard(told.as_ref(), Moment::Begin);
+            (unit.clone(), (found, heard))
+        });
+        let kept = kept.collect();
         Ok(OnHost { host: host.clone(), kept, newest })
     }
 
@@ -95,9 +100,12 @@ impl Driver {
         for host in self.promised_to(header.hosts.iter().map(|h| &h.name).collect()).await? {
             let on = self.on_host(&host).await?;
             let mut promised = on.promised();
-            promised.retain(|unit, promise| {
-                !on.is_of(unit, id) && !self.has_begun(&host, unit, promise)
-            });
+            // What a run of this that was cut short has written is not what the rollout is about.
+            let is_about = |unit: &Unit| match unit {
+                Unit::Role(_, role) => on.is_of(unit, id) && header.roles.contains(role),
+                _ => true,
+            };
+            promised.retain(|unit, p| !is_about(unit) && !self.has_begun(&host, unit, p));
             let vain = in_vain(&promised, |waiting, after| {
                 self.failed_there(&host, after) || on.is_overwritten(waiting, after)
             });
@@ -129,27 +137,39 @@ impl Driver {
         units: impl IntoIterator<Item = &Unit>,
     ) -> Result<Vec<Write>, DriveError> {
         let epoch = epoch::read(self.book.fence().store()).await?;
-        let id = self.book.header.id.as_str();
-        let (mut told, mut taken) = (Vec::new(), Vec::new());
+        let promised = on.promised();
+        let mut units: Vec<&Unit> = units.into_iter().collect();
+        // Where only a part is written, what is left is still seen to wait for it.
+        units.sort_by_key(|unit| std::cmp::Reverse(depth(&promised, unit)));
+        let mut writes = Vec::new();
         for unit in units {
-            let Some(found) = on.kept.get(unit) else { continue };
-            let Some(promised) = &found.promised else { continue };
-            let kept = Kept { promised: None, ..found.clone() };
-            taken.extend(kept.writes(found, &on.host, unit));
-            let back = match kept.base() {
-                Some(base) => restored(base, id),
-                None => {
-                    let desired = Desired::Absent(Absent::Release);
-                    restored(&Intent { desired, ..promised.clone() }, id)
+            let Some((found, heard)) = on.kept.get(unit) else { continue };
+            let Some(promised) = heard.promised.clone() else { continue };
+            let mut kept = Kept { promised: None, ..heard.clone() };
+            let waits = on.newest.get(unit).filter(|(_, n)| n.generation == promised.generation);
+            if let Some((entry, _)) = waits {
+                let back = self.instead(&on.host, &promised, &kept);
+                if matches!(back.desired, Desired::Settle { .. }) {
+                    kept.attempted = Some(promised);
                 }
-            };
-            if let Some((entry, newest)) = on.newest.get(unit)
-                && newest.generation == promised.generation
-            {
-                told.extend(place(&on.host, back, Some(entry), epoch)?.1);
+                writes.extend(place(&on.host, back, Some(entry), epoch)?.1);
             }
+            writes.extend(kept.writes(found, &on.host, unit));
         }
-        told.extend(taken);
-        Ok(told)
+        Ok(writes)
+    }
+
+    /// What a unit is to be whose promise is given up. A host that has not told of it knows better what came about.
+    fn instead(&self, host: &HostName, promised: &Intent, kept: &Kept) -> Intent {
+        let id = self.book.header.id.as_str();
+        let desired = match (kept.base(), self.fleet.status(host, &promised.unit)) {
+            (Some(base), Some(_)) => return restored(base, id),
+            (None, Some(_)) => Desired::Absent(Absent::Release),
+            (base, None) => Desired::Settle {
+                attempted: promised.generation,
+                otherwise: base.map(|base| base.generation),
+            },
+        };
+        restored(&Intent { desired, ..promised.clone() }, id)
     }
 }
