@@ -57,6 +57,15 @@ struct Touched {
     kept: Kept,
 }
 
+/// What the end has written.
+struct Written {
+    host: HostName,
+    unit: Unit,
+    generation: Generation,
+    /// Units of the host it comes after.
+    after: Vec<Unit>,
+}
+
 impl Driver {
     pub(super) async fn end(&mut self) -> Result<(), DriveError> {
         let State::Ending { as_, reason } = self.book.header.state.clone() else { return Ok(()) };
@@ -80,20 +89,23 @@ impl Driver {
         };
         self.point("written", END).await;
         let away = |host: &HostName| hosts.iter().any(|h| h.name == *host && h.away);
-        let written = written.into_iter().filter(|(host, ..)| !away(host));
-        let (wait, units): (Duration, Vec<_>) = match self.book.header.policy {
+        let written = written.into_iter().filter(|w| !away(&w.host));
+        let (wait, written): (Duration, Vec<Written>) = match self.book.header.policy {
             // Kamal's lock should be gone when the person is told, so that the next command finds none.
             FailurePolicy::Stop => {
                 let is_app = |unit: &Unit| matches!(unit, Unit::App(_));
-                (UNLOCKED, written.filter(|(_, unit, _)| is_app(unit)).collect())
+                (UNLOCKED, written.filter(|w| is_app(&w.unit)).collect())
             }
             FailurePolicy::Rollback => (BACK, written.collect()),
         };
-        if units.is_empty() {
+        if written.is_empty() {
             return Ok(());
         }
+        let after: Vec<&[Unit]> = written.iter().map(|w| w.after.as_slice()).collect();
+        let units: Vec<_> =
+            written.iter().map(|w| (w.host.clone(), w.unit.clone(), w.generation)).collect();
         let deadline = tokio::time::Instant::now().checked_add(wait);
-        let text = match self.wait(Gate::All, &units, &[], deadline).await? {
+        let text = match self.wait(Gate::All, &units, &after, deadline).await? {
             Ok(()) => return Ok(()),
             Err(failures) if failures.is_empty() => {
                 format!("not confirmed within {} s", wait.as_secs())
@@ -104,11 +116,8 @@ impl Driver {
         self.book.write(header, Entry::event(note(format!("putting hosts back: {text}")))).await
     }
 
-    /// Writes what every touched unit should be; the units that were written for, with their generations.
-    async fn try_put_back(
-        &mut self,
-        hosts: &[HostFact],
-    ) -> Result<Vec<(HostName, Unit, Generation)>, DriveError> {
+    /// Writes what every touched unit should be; the units that were written for, each after those it waits for.
+    async fn try_put_back(&mut self, hosts: &[HostFact]) -> Result<Vec<Written>, DriveError> {
         let epoch = epoch::read(self.book.fence().store()).await?;
         let mut writes: Vec<Write> = Vec::new();
         let mut written = Vec::new();
@@ -151,6 +160,7 @@ impl Driver {
                     // What the host decides about settles under the number that it had.
                     now.insert(at.clone(), generation);
                 }
+                let after = next.after.iter().map(|a| a.unit.clone()).collect();
                 if self.stays(&unit, switched) {
                     // But for the lock it settled, with the roles that go with it.
                     unit.kept = Kept::only(next);
@@ -162,7 +172,8 @@ impl Driver {
                 }
                 writes.extend(unit.kept.writes(&found, &host.name, at));
                 writes.extend(write);
-                written.push((host.name.clone(), at.clone(), generation));
+                let host = host.name.clone();
+                written.push(Written { host, unit: at.clone(), generation, after });
             }
             if released {
                 // The app was never here: what its first, failed rollout claimed is free again.

@@ -1,8 +1,12 @@
 //! What a host has to catch up with hangs together: what cannot come about any more is given up as a whole, and what was in
 //! the making when the next rollout failed is said again.
 
+use std::sync::Arc;
+
+use dhow_proto::breakpoint::{Asked, Breakpoints, Wait};
+
 use super::State;
-use super::fleet::{Behaviour, IMAGE};
+use super::fleet::{Behaviour, Fleet, IMAGE};
 use super::world::World;
 use crate::rollout::Rollouts;
 use crate::rollout::sample::spec;
@@ -145,6 +149,30 @@ async fn hosts_that_are_rolled_back_pull_what_they_missed_before_they_boot_it() 
     missed.behave("h2", "web", "v5", Behaviour::Fail);
     assert_eq!(missed.deploy("v5", &[], STOP).await, State::Failed);
     assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v3");
+}
+
+/// Has h2 fail with v3 from the moment on in which hosts are put back.
+struct Fails(Arc<Fleet>);
+
+impl Asked for Fails {
+    fn ask<'a>(&'a self, point: &'a str) -> Wait<'a> {
+        if point.contains("before put-back") {
+            self.0.behave("h2", "web", "v3", Behaviour::Fail);
+        }
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_again_when_hosts_are_rolled_back_keeps_nobody_waiting() {
+    let mut missed = Missed::v3("web", Behaviour::Hang).await;
+    let fails = Arc::new(Fails(Arc::clone(&missed.world.fleet)));
+    missed.rollouts = missed.world.rollouts_at("b", Breakpoints::of(fails));
+    missed.behave("h3", "job", "v4", Behaviour::Fail);
+    let began = tokio::time::Instant::now();
+    assert_eq!(missed.deploy("v4", &[], ROLL_BACK).await, State::Failed);
+    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(missed.served("h2"), "h2: cron v4, job v4, web v4");
 }
 
 #[tokio::test(start_paused = true)]
