@@ -33,7 +33,7 @@ pub(crate) use proxy::{asks_proxy, boot_image};
 pub(crate) use serving::intent_label;
 pub(crate) use serving::version_of;
 pub use serving::{is_maintenance, serving, staged_digest};
-pub use settle::has_come_to_serve;
+pub use settle::{has_come_to_serve, is_alone};
 pub use step::{ContainerRef, Mark, Step, StepKind, leaves_engine, tells_routes};
 pub use wanted::{Bundle, Bundles, Mode, Wanted, WantedError};
 

@@ -15,10 +15,10 @@ use dhow_proto::wire::FailureKind;
 use tokio::time::Instant;
 
 use super::resolve::ResolveError;
-use super::unit::UnitLoop;
+use super::unit::{RESYNC, UnitLoop};
 use crate::execute::ObserveError;
 use crate::ledger::{Accepted, Known};
-use crate::plan::Impossible;
+use crate::plan::{self, Impossible, Observed};
 use rounds::Aim;
 use tell::{Seen, repair_failed};
 
@@ -125,19 +125,26 @@ impl UnitLoop {
         })
     }
 
-    /// Until a condition is met what settled before is what should be here: it is looked after, but for the first moments of
-    /// a rollout, which is usually done with it before anything could be found missing.
+    /// Until a condition is met what settled before is what should be here: it is looked after, but for the first minute,
+    /// in which a rollout is usually done with it, and but for what a generation in between has put in its place.
     async fn wait_for(&mut self, known: &Known, wanted: &Accepted, missing: String) -> Next {
         let phase = Phase::AwaitingCondition(missing);
         let told = self.rooms.board.get(&self.unit);
-        let first = told.is_none_or(|t| t.generation != wanted.generation() || t.phase != phase);
-        if first {
+        if told.is_none_or(|t| t.generation != wanted.generation() || t.phase != phase) {
             self.post(wanted, phase.clone(), None);
         }
+        let since = match self.behind_since {
+            Some((of, since)) if of == wanted.generation() => since,
+            _ => self.behind_since.insert((wanted.generation(), Instant::now())).1,
+        };
         let on_hold = self.unit.app().is_some_and(|app| self.rooms.ledger.held(app).is_some());
-        let Some(settled) = known.settled.clone().filter(|_| !first && !on_hold) else {
+        let Some(settled) = known.settled.clone().filter(|_| since.elapsed() >= RESYNC && !on_hold)
+        else {
             return Next::Idle;
         };
+        if !self.is_alone(&settled).await {
+            return Next::Idle;
+        }
         let tells = Some(phase.clone());
         let target = Target { accepted: settled, settled: true, adopts: false, tells };
         match self.bring_about(wanted, &target).await {
@@ -159,6 +166,16 @@ impl UnitLoop {
                 self.post(wanted, phase, observed.as_ref());
                 Next::Wait
             }
+        }
+    }
+
+    /// True where nothing runs in the unit's place but what this intent wants.
+    async fn is_alone(&self, settled: &Accepted) -> bool {
+        let Ok(Some(resolved)) = self.rooms.resolve_begun(&settled.intent) else { return false };
+        match self.rooms.worker.observe(&resolved.wanted, None).await {
+            Ok(Observed::Role(observed)) => plan::is_alone(&resolved.wanted, &observed),
+            Ok(Observed::App(_) | Observed::Proxy(_)) => true,
+            Err(_) => false,
         }
     }
 

@@ -13,7 +13,7 @@ use super::pass::Next;
 use super::{Rooms, Wake};
 
 /// Time between looks where nothing is known to have changed: catches drift that no event announced.
-const RESYNC: Duration = Duration::from_secs(60);
+pub(super) const RESYNC: Duration = Duration::from_secs(60);
 /// Events come in bursts (a container's end is four of them, a deploy some dozens): one look is for all of a burst, once
 /// nothing was heard for so long.
 const QUIET: Duration = Duration::from_millis(100);
@@ -47,6 +47,8 @@ pub(super) struct UnitLoop {
     pub(super) shutdown: CancellationToken,
     /// Since when a new generation waits for something outside the unit.
     pub(super) waiting_since: Option<(Generation, Instant)>,
+    /// Since when a generation waits for what it comes after.
+    pub(super) behind_since: Option<(Generation, Instant)>,
     /// A failure that the ledger could not take yet: the generation is not tried again meanwhile.
     pub(super) unrecorded: Option<(Generation, Failure)>,
     /// The generation of a rollout that was looked at last: what is foreign at its first look is adopted.
@@ -73,6 +75,7 @@ impl UnitLoop {
             unit,
             shutdown,
             waiting_since: None,
+            behind_since: None,
             unrecorded: None,
             looked_at: None,
             told: None,

@@ -136,6 +136,14 @@ pub(super) fn has_come_to_serve(
     Err(Impossible::new(FailureKind::Other, reason))
 }
 
+/// See [`super::is_alone`].
+pub(super) fn is_alone(wanted: &Wanted, intent: &RoleIntent, observed: &ObservedRole) -> bool {
+    Role::read(wanted, intent).is_some_and(|role| {
+        let mut up = observed.containers.iter().filter(|c| c.state.is_up());
+        up.all(|c| role.is_wanted(c))
+    })
+}
+
 /// What is live cannot be known without kamal-proxy's table, so nothing is touched.
 fn blind(role: &Role<'_>, wanted: &Wanted, observed: &ObservedRole) -> Option<Plan> {
     let ProxyView { container, routes, .. } = &observed.proxy;

@@ -20,3 +20,11 @@ pub fn has_come_to_serve(wanted: &Wanted, observed: &ObservedRole) -> Result<boo
         _ => Ok(false),
     }
 }
+
+/// True where no container of the role is up but what this intent wants.
+pub fn is_alone(wanted: &Wanted, observed: &ObservedRole) -> bool {
+    match &wanted.intent.desired {
+        Desired::Role(intent) => role::is_alone(wanted, intent, observed),
+        _ => true,
+    }
+}

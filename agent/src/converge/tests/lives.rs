@@ -170,6 +170,30 @@ async fn what_is_decided_does_not_wait_again_when_its_conditions_are_overwritten
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_has_come_to_serve_in_between_is_not_replaced_by_what_settled_before() {
+    let agent = Agent::start().await;
+    let unit = role_unit("web");
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&unit, 1).await;
+    let slow = Behaviour::HealthyAfter(Duration::from_secs(10));
+    agent.world.engine.add_image(image("v2").behaving(slow));
+    agent.offer_role(&web("v2", 2));
+    let routes = |s: &Status| matches!(&s.phase, Phase::Converging(Some(step)) if step.text.starts_with("route"));
+    agent.status(&unit, routes).await;
+    let role = web("v3", 3);
+    agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
+    let mut intent = role.wanted().intent;
+    let generation = Generation { epoch: 0, number: 9 };
+    intent.after.push(After { unit: Unit::App(app()), generation });
+    agent.offer(&intent);
+    agent.status(&unit, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let new = agent.world.engine.all().into_iter().find(|c| c.name == "shop-web-v2").unwrap();
+    let routes = agent.world.engine.routes();
+    assert!(routes["shop-web"].reaches(new.short_id()), "{}", agent.world.containers());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repair_that_fails_while_its_successor_waits_is_told_of_beside_what_is_waited_for() {
     let agent = Agent::start().await;
     let unit = role_unit("job");

@@ -129,37 +129,31 @@ impl Driver {
                 never_here && !switched && touched.iter().all(|t| t.fate != Fate::Unknown);
             let (touched, given_up) = self.without_vain(host, touched, switched).await?;
             writes.extend(given_up);
-            // What each unit has after this, for what is to wait for it.
-            let mut now: BTreeMap<Unit, Generation> = BTreeMap::new();
+            // What each unit has after this, for what is to wait for it; none where its host decides.
+            let mut now: BTreeMap<Unit, Option<Generation>> = BTreeMap::new();
             for mut unit in touched {
                 let Touched { intent, found, .. } = unit.clone();
                 let at = &intent.unit;
                 let Some(mut next) = self.next(host, &unit, switched)? else {
                     // It keeps what it has: that is what the next rollout falls back to.
-                    now.insert(at.clone(), intent.generation);
+                    now.insert(at.clone(), Some(intent.generation));
                     writes.extend(Kept::only(intent.clone()).writes(&found, &host.name, at));
                     continue;
                 };
                 if let Some(promised) = &unit.kept.promised {
                     // Free of what it waits for it would overtake the pull of its image.
-                    next.after = promised
-                        .after
-                        .iter()
-                        .map(|after| {
-                            let generation =
-                                now.get(&after.unit).copied().unwrap_or(after.generation);
-                            After { unit: after.unit.clone(), generation }
-                        })
-                        .collect();
+                    let again = |after: &After| {
+                        let same = Some(after.generation);
+                        let generation = now.get(&after.unit).copied().unwrap_or(same)?;
+                        Some(After { unit: after.unit.clone(), generation })
+                    };
+                    next.after = promised.after.iter().filter_map(again).collect();
                 }
                 let key = key::intent(&host.name, at);
                 let current = self.book.fence().store().get(key).await?;
                 let (generation, write) = place(&host.name, next.clone(), current.as_ref(), epoch)?;
                 let settles = |desired: &Desired| matches!(desired, Desired::Settle { .. });
-                if !settles(&next.desired) {
-                    // What the host decides about settles under the number that it had.
-                    now.insert(at.clone(), generation);
-                }
+                now.insert(at.clone(), Some(generation).filter(|_| !settles(&next.desired)));
                 let after = next.after.iter().map(|a| a.unit.clone()).collect();
                 if self.stays(&unit, switched) {
                     // But for the lock it settled, with the roles that go with it.

@@ -46,9 +46,16 @@ impl OnHost {
 }
 
 impl Driver {
-    /// What is stored of the app's units on a host.
+    /// What is stored of the app's units on a host, those that have left its config among them.
     pub(super) async fn on_host(&self, host: &HostName) -> Result<OnHost, DriveError> {
-        let at: Vec<At> = self.units_of_app().into_iter().map(|u| (host.clone(), u)).collect();
+        let mut units: BTreeSet<Unit> = self.units_of_app().into_iter().collect();
+        for entry in self.book.fence().store().read_all(key::all_promised(host)).await?.entries {
+            let unit = Intent::from_bytes(&entry.value)?.unit;
+            if unit.app() == Some(&self.book.header.app) {
+                units.insert(unit);
+            }
+        }
+        let at: Vec<At> = units.into_iter().map(|unit| (host.clone(), unit)).collect();
         let keys: Vec<_> = at.iter().map(|(host, unit)| key::intent(host, unit)).collect();
         let mut newest = BTreeMap::new();
         for ((_, unit), entry) in at.iter().zip(self.book.fence().read(&keys).await?) {
@@ -146,26 +153,35 @@ impl Driver {
             let Some((found, heard)) = on.kept.get(unit) else { continue };
             let Some(promised) = heard.promised.clone() else { continue };
             let mut kept = Kept { promised: None, ..heard.clone() };
-            let waits = on.newest.get(unit).filter(|(_, n)| n.generation == promised.generation);
-            if let Some((entry, _)) = waits {
+            let attempts = |desired: &Desired| matches!(desired, Desired::Settle { attempted, .. } if *attempted == promised.generation);
+            let mut now = on.newest.get(unit).map(|(_, newest)| newest.clone());
+            if let Some((entry, newest)) = on.newest.get(unit)
+                && newest.generation == promised.generation
+            {
                 let back = self.instead(&on.host, &promised, &kept);
-                if matches!(back.desired, Desired::Settle { .. }) {
-                    kept.attempted = Some(promised);
-                }
-                writes.extend(place(&on.host, back, Some(entry), epoch)?.1);
+                writes.extend(place(&on.host, back.clone(), Some(entry), epoch)?.1);
+                now = Some(back);
+            }
+            if now.is_some_and(|now| attempts(&now.desired)) {
+                // As this rollout's own: its end, where it is begun again, leaves that to the next one.
+                let rollout_id = Some(self.book.header.id.to_string());
+                kept.attempted = Some(Intent { rollout_id, ..promised });
             }
             writes.extend(kept.writes(found, &on.host, unit));
         }
         Ok(writes)
     }
 
-    /// What a unit is to be whose promise is given up. A host that has not told of it knows better what came about.
+    /// What a unit is to be whose promise is given up. A host that is away, or has not told of it, knows better what came
+    /// about.
     fn instead(&self, host: &HostName, promised: &Intent, kept: &Kept) -> Intent {
         let id = self.book.header.id.as_str();
-        let desired = match (kept.base(), self.fleet.status(host, &promised.unit)) {
-            (Some(base), Some(_)) => return restored(base, id),
-            (None, Some(_)) => Desired::Absent(Absent::Release),
-            (base, None) => Desired::Settle {
+        let told = self.fleet.status(host, &promised.unit).is_some();
+        let tells = told && self.fleet.online(host).is_some();
+        let desired = match (kept.base(), tells) {
+            (Some(base), true) => return restored(base, id),
+            (None, true) => Desired::Absent(Absent::Release),
+            (base, false) => Desired::Settle {
                 attempted: promised.generation,
                 otherwise: base.map(|base| base.generation),
             },

@@ -95,6 +95,11 @@ pub fn attempted(host: &HostName, unit: &Unit) -> Key {
     format!("attempted/{host}/{}", unit.key()).into()
 }
 
+/// All that is promised to a host.
+pub fn all_promised(host: &HostName) -> Key {
+    format!("promised/{host}/").into()
+}
+
 /// An intent of a rollout that succeeded while the host was away, until the host said what became of it.
 pub fn promised(host: &HostName, unit: &Unit) -> Key {
     format!("promised/{host}/{}", unit.key()).into()

@@ -216,6 +216,22 @@ async fn what_has_come_about_is_kept_whether_or_not_anybody_heard_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_is_away_is_not_judged_by_what_it_told_before() {
+    let missed = Missed::v3("web", Behaviour::Hang).await;
+    missed.behave("h2", "web", "v3", Behaviour::Succeed);
+    missed.behave("h2", "job", "v3", Behaviour::Vanish);
+    missed.come_back().await;
+    // That it waits is the last that was heard of job.
+    assert_eq!(missed.served("h2"), "h2: cron v1, job v3, web v3");
+    assert_eq!(missed.deploy("v4", &["web"], STOP).await, State::Succeeded);
+    missed.come_back().await;
+    assert_eq!(missed.served("h2"), "h2: cron v1, job v3, web v4");
+    missed.behave("h2", "job", "v5", Behaviour::Fail);
+    assert_eq!(missed.deploy("v5", &["job"], STOP).await, State::Failed);
+    assert_eq!(missed.served("h2"), "h2: cron v1, job v3, web v4");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_for_a_unit_that_its_host_decides_about_does_not_wait_for_ever() {
     let missed = Missed::v3("job", Behaviour::Hang).await;
     assert_eq!(missed.served("h2"), "h2: cron v1, job v1, web v3");
@@ -224,4 +240,11 @@ async fn what_waits_for_a_unit_that_its_host_decides_about_does_not_wait_for_eve
     missed.behave("h2", "job", "v3", Behaviour::Succeed);
     missed.come_back().await;
     assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v3");
+    // Whichever way that decides.
+    let missed = Missed::v3("job", Behaviour::Hang).await;
+    missed.behave("h2", "web", "v4", Behaviour::Vanish);
+    assert_eq!(missed.deploy("v4", &[], STOP).await, State::Failed);
+    missed.behave("h2", "job", "v3", Behaviour::Succeed);
+    missed.come_back().await;
+    assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v4");
 }
