@@ -9,7 +9,22 @@ use secrecy::SecretString;
 
 use super::world::{Agent, web};
 use crate::engine::fake::Behaviour;
-use crate::execute::tests::world::{app, app_intent, app_wanted, image, role_unit};
+use crate::execute::tests::world::{Role, app, app_intent, app_wanted, image, role_unit};
+
+/// A role that comes after a generation of another unit.
+fn offer_after(agent: &Agent, role: &Role, unit: Unit, number: u64) {
+    agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
+    let mut intent = role.wanted().intent;
+    intent.after.push(After { unit, generation: Generation { epoch: 0, number } });
+    agent.offer(&intent);
+}
+
+/// The app's shared part, which wants the image of a version.
+fn offer_app(agent: &Agent, version: &str, number: u64) {
+    let mut intent = app_wanted(app_intent(version)).intent;
+    intent.generation.number = number;
+    agent.offer(&intent);
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_accepted_intent_is_brought_about_and_settles() {
@@ -100,12 +115,7 @@ async fn a_newer_generation_takes_over_between_steps() {
 #[tokio::test(start_paused = true)]
 async fn a_condition_is_waited_for() {
     let agent = Agent::start().await;
-    let job = crate::execute::tests::world::Role::job("v1");
-    agent.give_blob(dhow_proto::model::Document::to_bytes(&job.template));
-    let mut intent = job.wanted().intent;
-    let generation = Generation { epoch: 0, number: 1 };
-    intent.after.push(After { unit: role_unit("web"), generation });
-    agent.offer(&intent);
+    offer_after(&agent, &Role::job("v1"), role_unit("web"), 1);
     let job = role_unit("job");
     agent.status(&job, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
     // Longer than a generation waits for what is not a condition.
@@ -121,12 +131,7 @@ async fn what_settled_is_looked_after_while_its_successor_waits() {
     let unit = role_unit("web");
     agent.offer_role(&web("v1", 1));
     agent.settled(&unit, 1).await;
-    let role = web("v2", 2);
-    agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
-    let mut intent = role.wanted().intent;
-    let generation = Generation { epoch: 0, number: 9 };
-    intent.after.push(After { unit: Unit::App(app()), generation });
-    agent.offer(&intent);
+    offer_after(&agent, &web("v2", 2), Unit::App(app()), 9);
     let waits = |s: &Status| matches!(s.phase, Phase::AwaitingCondition(_));
     agent.status(&unit, waits).await;
     agent.world.engine.vanish("shop-web-v1");
@@ -148,20 +153,10 @@ async fn what_is_decided_does_not_wait_again_when_its_conditions_are_overwritten
         let agent = Agent::start().await;
         agent.world.engine.add_image(image("v2").behaving(behaviour.clone()));
         let unit = role_unit("web");
-        let offer_app = |version: &str, number: u64| {
-            let mut intent = app_wanted(app_intent(version)).intent;
-            intent.generation.number = number;
-            agent.offer(&intent);
-        };
-        offer_app("v2", 1);
-        let role = web("v2", 1);
-        agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
-        let mut intent = role.wanted().intent;
-        let generation = Generation { epoch: 0, number: 1 };
-        intent.after.push(After { unit: Unit::App(app()), generation });
-        agent.offer(&intent);
+        offer_app(&agent, "v2", 1);
+        offer_after(&agent, &web("v2", 1), Unit::App(app()), 1);
         let decided = agent.status(&unit, |s| s.phase.is_final()).await.phase.clone();
-        offer_app("v1", 2);
+        offer_app(&agent, "v1", 2);
         agent.settled(&Unit::App(app()), 2).await;
         tokio::time::sleep(Duration::from_secs(300)).await;
         let now = agent.status(&unit, |_| true).await.phase.clone();
@@ -180,12 +175,7 @@ async fn what_has_come_to_serve_in_between_is_not_replaced_by_what_settled_befor
     agent.offer_role(&web("v2", 2));
     let routes = |s: &Status| matches!(&s.phase, Phase::Converging(Some(step)) if step.text.starts_with("route"));
     agent.status(&unit, routes).await;
-    let role = web("v3", 3);
-    agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
-    let mut intent = role.wanted().intent;
-    let generation = Generation { epoch: 0, number: 9 };
-    intent.after.push(After { unit: Unit::App(app()), generation });
-    agent.offer(&intent);
+    offer_after(&agent, &web("v3", 3), Unit::App(app()), 9);
     agent.status(&unit, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     let new = agent.world.engine.all().into_iter().find(|c| c.name == "shop-web-v2").unwrap();
@@ -197,18 +187,9 @@ async fn what_has_come_to_serve_in_between_is_not_replaced_by_what_settled_befor
 async fn a_repair_that_fails_while_its_successor_waits_is_told_of_beside_what_is_waited_for() {
     let agent = Agent::start().await;
     let unit = role_unit("job");
-    let offer = |version: &str, number: u64, after: Vec<After>| {
-        let job = crate::execute::tests::world::Role::job(version);
-        agent.give_blob(dhow_proto::model::Document::to_bytes(&job.template));
-        let mut intent = job.wanted().intent;
-        intent.generation.number = number;
-        intent.after = after;
-        agent.offer(&intent);
-    };
-    offer("v1", 1, Vec::new());
+    agent.offer_role(&Role::job("v1"));
     agent.settled(&unit, 1).await;
-    let generation = Generation { epoch: 0, number: 9 };
-    offer("v2", 2, vec![After { unit: Unit::App(app()), generation }]);
+    offer_after(&agent, &Role { number: 2, ..Role::job("v2") }, Unit::App(app()), 9);
     agent.status(&unit, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
     agent.world.engine.add_image(image("v1").behaving(Behaviour::Exits(Duration::ZERO, 7)));
     agent.world.engine.vanish("shop-job-v1");
@@ -224,13 +205,8 @@ async fn a_condition_on_a_role_is_not_met_by_another_version_that_settled_since(
     agent.offer_role(&web("v1", 1));
     agent.settled(&role_unit("web"), 1).await;
     let offer_job = |version: &str, number: u64, after: u64| {
-        let job = crate::execute::tests::world::Role::job(version);
-        agent.give_blob(dhow_proto::model::Document::to_bytes(&job.template));
-        let mut intent = job.wanted().intent;
-        intent.generation.number = number;
-        let generation = Generation { epoch: 0, number: after };
-        intent.after.push(After { unit: role_unit("web"), generation });
-        agent.offer(&intent);
+        let job = Role { number, ..Role::job(version) };
+        offer_after(&agent, &job, role_unit("web"), after);
     };
     offer_job("v2", 1, 2);
     agent.offer_role(&web("v2", 2));
@@ -249,23 +225,13 @@ async fn a_condition_on_a_role_is_not_met_by_another_version_that_settled_since(
 async fn a_condition_on_an_image_is_not_met_by_that_of_a_later_rollout() {
     let agent = Agent::start().await;
     let unit = role_unit("web");
-    let offer_app = |version: &str, number: u64| {
-        let mut intent = app_wanted(app_intent(version)).intent;
-        intent.generation.number = number;
-        agent.offer(&intent);
-    };
-    offer_app("v2", 2);
+    offer_app(&agent, "v2", 2);
     agent.settled(&Unit::App(app()), 2).await;
-    let role = web("v1", 1);
-    agent.give_blob(dhow_proto::model::Document::to_bytes(&role.template));
-    let mut intent = role.wanted().intent;
-    let generation = Generation { epoch: 0, number: 1 };
-    intent.after.push(After { unit: Unit::App(app()), generation });
-    agent.offer(&intent);
+    offer_after(&agent, &web("v1", 1), Unit::App(app()), 1);
     agent.status(&unit, |s| matches!(s.phase, Phase::AwaitingCondition(_))).await;
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert!(!agent.world.containers().contains("shop-web"), "{}", agent.world.containers());
-    offer_app("v1", 3);
+    offer_app(&agent, "v1", 3);
     agent.settled(&unit, 1).await;
 }
 
