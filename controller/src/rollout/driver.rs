@@ -99,12 +99,16 @@ impl Driver {
         let Some(stage) = self.book.stages.get(index).cloned() else {
             return self.finish(State::Succeeded).await;
         };
+        let begun = self.book.stage(index).await?;
+        // Where recording has begun, a part of it may be stored that nothing takes back.
+        let records = begun.is_some() && matches!(stage.work, Work::Commit { .. });
         if let Some(reason) = self.book.hub().cancelled()
             && !self.book.header.committed
+            && !records
         {
             return self.begin_end(Unsuccess::Cancelled, reason, None).await;
         }
-        let record = match self.book.stage(index).await? {
+        let record = match begun {
             Some(record) => record,
             None => self.begin(index).await?,
         };

@@ -159,14 +159,20 @@ fn outcome(seen: &Seen) -> Outcome {
             return said(FailureKind::Unsupported, text);
         }
     }
+    // What is the host's own and no app's, kamal-proxy, is written by the rollouts of all its apps, for all of them.
+    let shared = seen.unit.app().is_none();
+    let is_about = |generation: Generation| match shared {
+        true => generation >= seen.generation,
+        false => generation == seen.generation,
+    };
     if let Some((generation, reason)) = &seen.refusal
-        && *generation == seen.generation
+        && is_about(*generation)
     {
         return said(FailureKind::Other, format!("the agent refused the intent: {reason}"));
     }
     let phase = seen.phase.as_ref().filter(|(generation, _)| *generation >= seen.generation);
     let doing = match phase {
-        Some((generation, _)) if *generation > seen.generation => {
+        Some((generation, _)) if !is_about(*generation) => {
             return said(FailureKind::Other, "another rollout changed the unit".to_owned());
         }
         // What settled stays settled, also while the host is away.
@@ -178,6 +184,10 @@ fn outcome(seen: &Seen) -> Outcome {
         Some((_, Phase::AwaitingSecrets(what))) => {
             let text = format!("awaiting secrets: {what}");
             return said(FailureKind::Secrets, text);
+        }
+        // Only the end of a rollout asks for that.
+        Some((generation, Phase::Released)) if *generation == seen.generation => {
+            return Outcome::Settled;
         }
         Some((_, Phase::Released)) => {
             return said(FailureKind::Other, "the unit was released on the host".to_owned());

@@ -34,6 +34,8 @@ pub struct Source<'a> {
 pub struct Before<'a> {
     /// What last settled for the unit.
     pub settled: Option<&'a Desired>,
+    /// What was promised before that, or tried, with an outcome that nobody knows.
+    pub attempted: Option<&'a Desired>,
     /// The host's proxy as all its apps want it; none where none has a proxied role there.
     pub proxy: Option<BlobRef>,
 }
@@ -43,10 +45,10 @@ pub struct Before<'a> {
 /// # Errors
 ///
 /// [`FieldError`] where the spec does not have what the change names; validation at the start excludes it.
-pub fn desired(
+pub fn desired<'a>(
     source: Source<'_>,
     change: &Change,
-    before: Before<'_>,
+    before: Before<'a>,
 ) -> Result<Desired, FieldError> {
     let host = fact(source.header, &change.host)?;
     match &change.content {
@@ -63,11 +65,12 @@ pub fn desired(
             }))
         }
         Content::App(part) => {
-            let old = match before.settled {
-                Some(Desired::App(old)) => Some(old),
+            let app_of = |desired: Option<&'a Desired>| match desired {
+                Some(Desired::App(app)) => Some(app),
                 Some(_) | None => None,
             };
-            Ok(Desired::App(app(source, host, *part, old)))
+            let (old, attempted) = (app_of(before.settled), app_of(before.attempted));
+            Ok(Desired::App(app(source, host, *part, old, attempted)))
         }
         Content::Role(role) => Ok(Desired::Role(role_intent(source, host, role)?)),
     }
@@ -128,16 +131,24 @@ fn proxy_login(source: Source<'_>, host: &HostFact) -> Option<RegistryLogin> {
     if own { login(source, host) } else { None }
 }
 
-fn app(source: Source<'_>, host: &HostFact, part: AppPart, old: Option<&AppIntent>) -> AppIntent {
+fn app(
+    source: Source<'_>,
+    host: &HostFact,
+    part: AppPart,
+    old: Option<&AppIntent>,
+    attempted: Option<&AppIntent>,
+) -> AppIntent {
     let Source { header, spec, .. } = source;
     let here: Vec<&RoleSpec> = spec.roles_on(&host.config).collect();
     let boot = header.facts.boot;
     let local_only = header.operation == Operation::Rollback;
     // A host that missed the deploy of what is now rolled back to has still to pull it.
-    let missed = old
-        .filter(|old| host.away && local_only && old.repository == spec.image.repository)
-        .and_then(|old| old.staged.clone())
-        .filter(|staged| staged.version == spec.version);
+    let missed = [old, attempted]
+        .into_iter()
+        .flatten()
+        .filter(|before| host.away && local_only && before.repository == spec.image.repository)
+        .filter_map(|before| before.staged.clone())
+        .find(|staged| staged.version == spec.version);
     let staged = || {
         missed.clone().unwrap_or_else(|| StagedImage {
             version: spec.version.clone(),
@@ -205,6 +216,13 @@ fn lock(header: &Header, host: &HostFact, part: AppPart) -> Option<KamalLock> {
         message: LOCK_MESSAGE.to_owned(),
         wait: None,
     })
+}
+
+/// True for Kamal's lock as this rollout takes it.
+pub fn is_lock_of(header: &Header, lock: &KamalLock) -> bool {
+    lock.holder == header.performer_name
+        && lock.at_unix_s == header.started_at.as_second()
+        && lock.version == header.version.as_str()
 }
 
 fn prepare(source: Source<'_>, host: &HostFact, roles: &[&RoleSpec]) -> Prepare {

@@ -13,10 +13,10 @@ use super::intents::{place, restored};
 use super::{Driver, summary};
 use crate::claim;
 use crate::rollout::book::{Entry, note};
-use crate::rollout::fallback::{Kept, Moment, depth, in_vain};
+use crate::rollout::fallback::{Kept, Moment, depth, has_failed, in_vain};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::gate::Presence;
-use crate::rollout::intents::{fact, idle};
+use crate::rollout::intents::{fact, idle, is_lock_of};
 use crate::rollout::record::{FailurePolicy, HostFact, State, key};
 use crate::rollout::stages::Gate;
 use crate::store::epoch;
@@ -169,6 +169,16 @@ impl Driver {
                 let host = host.name.clone();
                 written.push(Written { host, unit: at.clone(), generation, after });
             }
+            if let Some((generation, unlocks)) = self.unlocks(&host.name, epoch).await? {
+                let unit = Unit::App(self.book.header.app.clone());
+                written.push(Written {
+                    host: host.name.clone(),
+                    unit,
+                    generation,
+                    after: Vec::new(),
+                });
+                writes.extend(unlocks);
+            }
             if released {
                 // The app was never here: what its first, failed rollout claimed is free again.
                 let held = claim::read(self.book.fence().store(), &host.name).await?;
@@ -178,6 +188,41 @@ impl Driver {
         }
         self.book.fence().commit_chunked(writes).await?;
         Ok(written)
+    }
+
+    /// A rollout inside one of this one's hooks has written the app's intent anew, with this one's lock of Kamal in it: the
+    /// same without. None where there is no such intent.
+    async fn unlocks(
+        &self,
+        host: &HostName,
+        epoch: u64,
+    ) -> Result<Option<(Generation, Vec<Write>)>, DriveError> {
+        let header = &self.book.header;
+        let unit = Unit::App(header.app.clone());
+        let current = self.book.fence().store().get(key::intent(host, &unit)).await?;
+        let Some(entry) = current else { return Ok(None) };
+        let mut intent = Intent::from_bytes(&entry.value)?;
+        let written = intent.generation;
+        let Desired::App(app) = &mut intent.desired else { return Ok(None) };
+        let is_inner = intent.rollout_id.as_deref() != Some(header.id.as_str());
+        if !is_inner || !app.lock.as_ref().is_some_and(|lock| is_lock_of(header, lock)) {
+            return Ok(None);
+        }
+        app.lock = None;
+        let (generation, write) = place(host, intent.clone(), Some(&entry), epoch)?;
+        let mut writes: Vec<Write> = write.into_iter().collect();
+        let next = Intent { generation, ..intent };
+        for found in self.kept(&[(host.clone(), unit.clone())]).await? {
+            let same = |kept: &Intent| kept.generation == written;
+            let mut kept = found.clone();
+            for kept in [&mut kept.settled, &mut kept.promised].into_iter().flatten() {
+                if same(kept) {
+                    *kept = next.clone();
+                }
+            }
+            writes.extend(kept.writes(&found, host, &unit));
+        }
+        Ok(Some((generation, writes)))
     }
 
     /// What this rollout has written on a host, and whether the app was never there before.
@@ -194,7 +239,12 @@ impl Driver {
         let touched = own.into_iter().zip(kept).map(|((_, intent), found)| {
             let told = self.fleet.status(&host.name, &intent.unit);
             let fate = self.fate(&host.name, &intent, &found);
-            let kept = found.clone().heard(told.as_ref(), Moment::End(id));
+            let mut kept = found.clone().heard(told.as_ref(), Moment::End(id));
+            // The same under another number would be tried once more.
+            let failed = told.is_some_and(|told| has_failed(&told, intent.generation));
+            let again =
+                |p: &mut Intent| failed && intent.version().is_some_and(|v| p.version() == Some(v));
+            kept.promised.take_if(again);
             Touched { intent, fate, found, kept }
         });
         Ok((touched.collect(), never_here))

@@ -135,6 +135,7 @@ impl Driver {
             }
             let before = Before {
                 settled: kept.base().map(|base| &base.desired),
+                attempted: kept.attempted.as_ref().map(|attempted| &attempted.desired),
                 proxy: proxies.get(&change.host).copied().flatten(),
             };
             let after = self.after(change, &written).await?;

@@ -15,7 +15,7 @@ use crate::rollout::book::{Entry, note};
 use crate::rollout::fallback::{Kept, Moment, depth, has_failed, in_vain};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::record::key;
-use crate::store::{self, epoch};
+use crate::store::{self, Key, epoch};
 
 /// The app's units on one host, as stored.
 pub(super) struct OnHost {
@@ -26,7 +26,7 @@ pub(super) struct OnHost {
 }
 
 impl OnHost {
-    /// What is promised to the host and has not come about there, of units that the rollout has not written.
+    /// What is promised to the host and, as far as was heard, has neither come about nor failed there.
     pub(super) fn promised(&self) -> BTreeMap<Unit, Intent> {
         let kept = self.kept.iter().map(|(unit, (_, heard))| (unit, &heard.promised));
         kept.filter_map(|(unit, promised)| Some((unit.clone(), promised.clone()?))).collect()
@@ -51,9 +51,7 @@ impl Driver {
         let mut units: BTreeSet<Unit> = self.units_of_app().into_iter().collect();
         for entry in self.book.fence().store().read_all(key::all_promised(host)).await?.entries {
             let unit = Intent::from_bytes(&entry.value)?.unit;
-            if unit.app() == Some(&self.book.header.app) {
-                units.insert(unit);
-            }
+            units.extend(Some(unit).filter(|unit| self.is_of_app(unit)));
         }
         let at: Vec<At> = units.into_iter().map(|unit| (host.clone(), unit)).collect();
         let keys: Vec<_> = at.iter().map(|(host, unit)| key::intent(host, unit)).collect();
@@ -77,12 +75,23 @@ impl Driver {
         &self,
         hosts: BTreeSet<&HostName>,
     ) -> Result<BTreeSet<HostName>, DriveError> {
-        let units = self.units_of_app();
-        let at: Vec<(&HostName, &Unit)> =
-            hosts.iter().flat_map(|host| units.iter().map(move |unit| (*host, unit))).collect();
-        let keys: Vec<_> = at.iter().map(|(host, unit)| key::promised(host, unit)).collect();
-        let found = at.into_iter().zip(self.book.fence().read(&keys).await?);
-        Ok(found.filter(|(_, entry)| entry.is_some()).map(|((host, _), _)| host.clone()).collect())
+        // Few, of however many hosts: one look at all of them instead of one a host.
+        let of: Vec<(Key, HostName)> =
+            hosts.into_iter().map(|host| (key::all_promised(host), host.clone())).collect();
+        let mut promised_to = BTreeSet::new();
+        for entry in self.book.fence().store().read_all(key::promises()).await?.entries {
+            let host = of.iter().find(|(prefix, _)| entry.key.starts_with(prefix));
+            if let Some((_, host)) = host
+                && self.is_of_app(&Intent::from_bytes(&entry.value)?.unit)
+            {
+                promised_to.insert(host.clone());
+            }
+        }
+        Ok(promised_to)
+    }
+
+    fn is_of_app(&self, unit: &Unit) -> bool {
+        unit.app() == Some(&self.book.header.app)
     }
 
     /// The app's shared part and its roles; kamal-proxy, which is not the app's alone, waits for nothing.

@@ -93,6 +93,28 @@ fn what_an_older_intent_reached_says_nothing() {
 }
 
 #[test]
+fn what_all_apps_of_a_host_share_may_be_written_by_any_of_them() {
+    let mut proxy = Seen { unit: Unit::Proxy, ..seen("h1", "web", None) };
+    proxy.phase = Some((G.next(), Phase::Converging(None)));
+    assert!(matches!(verdict(Gate::All, &[proxy.clone()]), Verdict::Wait { .. }));
+    proxy.phase = Some((G.next(), Phase::Settled));
+    assert_eq!(verdict(Gate::All, &[proxy.clone()]), Verdict::Advance);
+    for dead_end in [failure(), Phase::Released, Phase::Removed] {
+        proxy.phase = Some((G.next(), dead_end));
+        assert!(matches!(verdict(Gate::All, &[proxy.clone()]), Verdict::Fail(_)));
+    }
+    proxy.phase = None;
+    proxy.refusal = Some((G.next(), "newer".to_owned()));
+    assert!(matches!(verdict(Gate::All, &[proxy]), Verdict::Fail(_)));
+}
+
+#[test]
+fn what_is_to_be_released_and_was_is_no_failure() {
+    let released = seen("h1", "web", Some(Phase::Released));
+    assert_eq!(verdict(Gate::All, &[released]), Verdict::Advance);
+}
+
+#[test]
 fn every_dead_end_has_a_plain_reason() {
     let check = |change: fn(&mut Seen), expected: &str| {
         let mut unit = seen("h1", "web", None);

@@ -95,6 +95,11 @@ pub fn attempted(host: &HostName, unit: &Unit) -> Key {
     format!("attempted/{host}/{}", unit.key()).into()
 }
 
+/// All that is promised to any host.
+pub fn promises() -> Key {
+    "promised/".into()
+}
+
 /// All that is promised to a host.
 pub fn all_promised(host: &HostName) -> Key {
     format!("promised/{host}/").into()

@@ -173,14 +173,19 @@ async fn one_that_missed_a_deploy_still_pulls_it_after_a_rollback_to_it() {
     let world = World::new(&["h1", "h2", "h3"]).await;
     let rollouts = world.rollouts("a");
     world.deploy(&rollouts, "v1", &[]).await;
-    world.fleet.leave("h2");
-    assert_eq!(without_absent(&world, &rollouts, "v2").await, State::Succeeded);
-    let start = world.start("v2", &[]).await;
-    let rollback = wire::StartRollout { operation: 4, ..start };
-    assert_eq!(leaving_out_absent(&world, &rollouts, rollback).await, State::Succeeded);
-    world.fleet.arrive("h2");
-    world.fleet.settle().await;
-    assert_eq!(world.served(), "h1: web v2\nh2: job v2, web v2\nh3: job v2");
+    for (missed, back) in [(&["v2"][..], "v2"), (&["v3", "v4"], "v3")] {
+        world.fleet.leave("h2");
+        for version in missed {
+            assert_eq!(without_absent(&world, &rollouts, version).await, State::Succeeded);
+        }
+        let start = world.start(back, &[]).await;
+        let rollback = wire::StartRollout { operation: 4, ..start };
+        assert_eq!(leaving_out_absent(&world, &rollouts, rollback).await, State::Succeeded);
+        world.fleet.arrive("h2");
+        world.fleet.settle().await;
+        let expected = format!("h1: web {back}\nh2: job {back}, web {back}\nh3: job {back}");
+        assert_eq!(world.served(), expected);
+    }
 }
 
 /// Has h2 come back when a rollout is about to put hosts back, before it says anything.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dhow_proto::wire;
 
 use super::State;
+use super::fleet::Behaviour;
 use super::world::{self, World, hooks};
 use crate::rollout::sample::app;
 use crate::rollout::{ClientReport, RolloutError};
@@ -139,4 +140,40 @@ async fn dhow_inside_a_hook_joins_the_rollout_and_keeps_its_lock() {
     assert_eq!(world.served(), "h1: web v1\nh2: job v1, web v1\nh3: job v1");
     assert!(!world.kamal_locked());
     assert_eq!(world.leftovers().await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lock_of_a_rollout_that_fails_goes_also_where_one_inside_its_hook_has_succeeded() {
+    for leaves in [false, true] {
+        let world = World::new(&["h1", "h2", "h3"]).await;
+        let rollouts = world.rollouts("a");
+        world.deploy(&rollouts, "v0", &[]).await;
+        let outer =
+            rollouts.start("ann", world.start("v1", &["pre-app-boot"]).await).await.unwrap();
+        let mut attached = rollouts.attach(&outer, &hooks(&["pre-app-boot"]), 0).await.unwrap();
+        let hook = world::until_hook(&mut attached).await;
+        world::begin(&mut attached, &hook).await;
+        let mut inner = world.start("v2", &[]).await;
+        inner.parent_rollout.clone_from(&outer);
+        if leaves {
+            world.fleet.leave("h1");
+            inner.options.as_mut().unwrap().skip_offline = true;
+        }
+        assert_eq!(world.run(&rollouts, inner).await, (State::Succeeded, String::new()));
+        assert!(world.kamal_locked(), "the outer rollout is still at work");
+        let report =
+            wire::HookFinished { hook_id: hook.hook_id, exit_code: 1, ..Default::default() };
+        attached.reports.send(ClientReport::HookFinished(report)).await.unwrap();
+        let (_, finished) = world::serve(&mut attached, |_| 0).await;
+        assert_eq!(finished.state(), State::Failed);
+        world.fleet.arrive("h1");
+        world.fleet.settle().await;
+        assert!(!world.kamal_locked(), "away: {leaves}");
+        assert_eq!(world.served(), "h1: web v2\nh2: job v2, web v2\nh3: job v2");
+        assert_eq!(world.leftovers().await, Vec::<String>::new());
+        // What the next rollout goes back to has no lock either.
+        world.fleet.behave("h1", "web", "v3", Behaviour::Fail);
+        assert_eq!(world.deploy(&rollouts, "v3", &[]).await.0, State::Failed);
+        assert!(!world.kamal_locked(), "away: {leaves}");
+    }
 }

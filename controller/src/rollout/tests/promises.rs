@@ -14,6 +14,10 @@ use crate::rollout::sample::spec;
 const STOP: i32 = 1;
 const ROLL_BACK: i32 = 2;
 
+/// Roles and their hosts.
+const CONFIG: [(&str, &[&str]); 3] =
+    [("web", &["h1", "h2"]), ("job", &["h2", "h3"]), ("cron", &["h2"])];
+
 /// Three roles on h2, one waiting for another. v1 is everywhere; v3 was deployed while h2 was away, and h2 does this with it.
 struct Missed {
     world: World,
@@ -48,8 +52,17 @@ impl Missed {
     }
 
     async fn deploy(&self, version: &str, roles: &[&str], policy: i32) -> State {
-        let roles_of = [("web", &["h1", "h2"][..]), ("job", &["h2", "h3"]), ("cron", &["h2"])];
-        let mut spec = spec(version, &roles_of);
+        self.deploy_config(version, &CONFIG, roles, policy).await
+    }
+
+    async fn deploy_config(
+        &self,
+        version: &str,
+        config: &[(&str, &[&str])],
+        roles: &[&str],
+        policy: i32,
+    ) -> State {
+        let mut spec = spec(version, config);
         spec.registry.login = false;
         let mut start = self.world.start_spec(&spec, &[]).await;
         let options = start.options.as_mut().unwrap();
@@ -151,13 +164,13 @@ async fn hosts_that_are_rolled_back_pull_what_they_missed_before_they_boot_it() 
     assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v3");
 }
 
-/// Has h2 fail with v3 from the moment on in which hosts are put back.
-struct Fails(Arc<Fleet>);
+/// What h2 does with v3 from the moment on in which hosts are put back.
+struct Then(Arc<Fleet>, Behaviour);
 
-impl Asked for Fails {
+impl Asked for Then {
     fn ask<'a>(&'a self, point: &'a str) -> Wait<'a> {
         if point.contains("before put-back") {
-            self.0.behave("h2", "web", "v3", Behaviour::Fail);
+            self.0.behave("h2", "web", "v3", self.1);
         }
         Box::pin(std::future::ready(()))
     }
@@ -166,8 +179,8 @@ impl Asked for Fails {
 #[tokio::test(start_paused = true)]
 async fn what_fails_again_when_hosts_are_rolled_back_keeps_nobody_waiting() {
     let mut missed = Missed::v3("web", Behaviour::Hang).await;
-    let fails = Arc::new(Fails(Arc::clone(&missed.world.fleet)));
-    missed.rollouts = missed.world.rollouts_at("b", Breakpoints::of(fails));
+    let then = Arc::new(Then(Arc::clone(&missed.world.fleet), Behaviour::Fail));
+    missed.rollouts = missed.world.rollouts_at("b", Breakpoints::of(then));
     missed.behave("h3", "job", "v4", Behaviour::Fail);
     let began = tokio::time::Instant::now();
     assert_eq!(missed.deploy("v4", &[], ROLL_BACK).await, State::Failed);
@@ -247,4 +260,26 @@ async fn what_waits_for_a_unit_that_its_host_decides_about_does_not_wait_for_eve
     missed.behave("h2", "job", "v3", Behaviour::Succeed);
     missed.come_back().await;
     assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v4");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_when_it_was_deployed_again_is_not_tried_once_more_for_having_been_missed() {
+    let mut missed = Missed::v3("web", Behaviour::Hang).await;
+    let then = Arc::new(Then(Arc::clone(&missed.world.fleet), Behaviour::Succeed));
+    missed.rollouts = missed.world.rollouts_at("b", Breakpoints::of(then));
+    missed.behave("h2", "web", "v3", Behaviour::Fail);
+    assert_eq!(missed.deploy("v3", &[], STOP).await, State::Failed);
+    assert_eq!(missed.served("h2"), "h2: cron v1, job v1, web v1");
+    for role in ["web", "job", "cron"] {
+        assert_eq!(missed.world.unsettled("h2", role).await, None, "{role}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_has_left_the_config_does_not_wait_for_ever_either() {
+    let missed = Missed::v3("web", Behaviour::Fail).await;
+    let config = &CONFIG[..2];
+    assert_eq!(missed.deploy_config("v4", config, &[], STOP).await, State::Succeeded);
+    assert_eq!(missed.served("h2"), "h2: cron v1, job v4, web v4");
+    assert_eq!(missed.world.unsettled("h2", "cron").await, None);
 }
