@@ -10,10 +10,12 @@ mod find;
 mod hook;
 mod intents;
 mod promise;
+mod silence;
 mod turn;
 
 pub(crate) use commit::finished;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,8 @@ pub(crate) struct Driver {
     breakpoints: Breakpoints,
     /// Before this, silence is not the hosts' fault: the controller itself may just have started.
     since: Timestamp,
+    /// Hosts that a person was told are silent.
+    silent: BTreeSet<HostName>,
 }
 
 /// How a stage went.
@@ -63,7 +67,7 @@ impl Driver {
         breakpoints: Breakpoints,
     ) -> Self {
         let since = book.now();
-        Self { book, fleet, blobs, breakpoints, since }
+        Self { book, fleet, blobs, breakpoints, since, silent: BTreeSet::new() }
     }
 
     /// Where a test may stop: `before`, `begun`, `written` or `after` a stage, or the end `put-back`.
@@ -181,6 +185,7 @@ impl Driver {
     async fn pause(&mut self, record: &StageRecord) -> Result<Went, DriveError> {
         let mut changes = self.book.hub().changes();
         loop {
+            changes.mark_unchanged();
             let left = record.until.map_or(Duration::ZERO, |u| left(self.book.now(), u));
             if left.is_zero() {
                 return Ok(self.done());
@@ -189,9 +194,10 @@ impl Driver {
                 return Ok(Went::Not(Unsuccess::Cancelled, reason));
             }
             self.book.hub().waiting_for(vec![format!("boot.wait: {} s left", left.as_secs())]);
+            let look = self.tell_silence().await?;
             tokio::select! {
                 // Cancel-safe: the deadline is stored, an unseen change stays unseen.
-                () = tokio::time::sleep(left) => {}
+                () = tokio::time::sleep(left.min(look)) => {}
                 _ = changes.changed() => {}
             }
         }

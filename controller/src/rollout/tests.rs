@@ -8,6 +8,7 @@ mod hook;
 mod kills;
 mod mortal;
 mod promises;
+mod silence;
 mod world;
 
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dhow_proto::wire;
 use dhow_proto::wire::rollout_event::Kind;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::{Driver, Went, failed, left};
 use crate::rollout::book::{Entry, note};
@@ -38,6 +39,7 @@ impl Driver {
         let open = record.run == HookRun::Requested;
         self.book.hub().ask(self.request(hook, &record), open);
         let mut changes = self.book.hub().changes();
+        let mut alone_since = None;
         let went = loop {
             changes.mark_unchanged();
             if let Some(went) = self.look_at_hook(index, stage, &mut record).await? {
@@ -45,16 +47,23 @@ impl Driver {
             }
             let wait = match (record.await_until, self.book.hub().hook().client) {
                 (Some(until), _) => left(self.book.now(), until),
-                (None, false) => ATTACHES,
-                (None, true) => Duration::MAX,
+                (None, false) => {
+                    let alone = alone_since.get_or_insert_with(Instant::now).elapsed();
+                    if alone >= ATTACHES {
+                        self.await_client(index, stage, &mut record).await?;
+                        continue;
+                    }
+                    ATTACHES.saturating_sub(alone)
+                }
+                (None, true) => {
+                    alone_since = None;
+                    Duration::MAX
+                }
             };
+            let look = self.tell_silence().await?;
             tokio::select! {
                 // Cancel-safe: deadlines are stored, an unseen change stays unseen.
-                () = tokio::time::sleep(wait) => {
-                    if record.await_until.is_none() && !self.book.hub().hook().client {
-                        self.await_client(index, stage, &mut record).await?;
-                    }
-                }
+                () = tokio::time::sleep(wait.min(look)) => {}
                 _ = changes.changed() => {}
             }
         };

@@ -1,6 +1,7 @@
 //! A stage of intents: written once, whatever happens in between, then waited for at its gate.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dhow_proto::model::intent::{After, Desired, Intent};
 use dhow_proto::model::{BlobRef, Document as _, Generation, HostName, Unit};
@@ -266,12 +267,19 @@ impl Driver {
                     // At once: a person learns of a failed host while the others still work.
                     self.tell_failures(&failed).await?;
                     self.book.hub().waiting_for(on.iter().map(ToString::to_string).collect());
-                    let again = look_again.unwrap_or(std::time::Duration::MAX);
-                    tokio::select! {
-                        // Cancel-safe: an unseen change stays unseen, and silence is counted from what was heard.
-                        _ = changes.changed() => {}
-                        () = tokio::time::sleep(again) => {}
-                        () = &mut expired => return Ok(Err(Vec::new())),
+                    let again = tokio::time::sleep(look_again.unwrap_or(Duration::MAX));
+                    tokio::pin!(again);
+                    loop {
+                        let look = self.tell_silence().await?;
+                        tokio::select! {
+                            // The gate names a host that it waits for itself.
+                            biased;
+                            // Cancel-safe: an unseen change stays unseen, and silence is counted from what was heard.
+                            _ = changes.changed() => break,
+                            () = &mut again => break,
+                            () = &mut expired => return Ok(Err(Vec::new())),
+                            () = tokio::time::sleep(look) => {}
+                        }
                     }
                 }
             }
@@ -279,6 +287,7 @@ impl Driver {
     }
 
     async fn tell_failures(&mut self, failures: &[HostFailure]) -> Result<(), DriveError> {
+        self.named_silent(failures);
         let events = self.news(failures);
         if events.is_empty() {
             return Ok(());

@@ -108,7 +108,12 @@ impl Fleet {
     }
 
     pub(super) fn leave(&self, name: &str) {
-        self.model().hosts.get_mut(&host(name)).unwrap().online = false;
+        let now = self.now();
+        let mut model = self.model();
+        let entry = model.hosts.get_mut(&host(name)).unwrap();
+        entry.online = false;
+        entry.last_seen = Some(now);
+        drop(model);
         self.bump();
     }
 

@@ -175,5 +175,7 @@ async fn the_lock_of_a_rollout_that_fails_goes_also_where_one_inside_its_hook_ha
         world.fleet.behave("h1", "web", "v3", Behaviour::Fail);
         assert_eq!(world.deploy(&rollouts, "v3", &[]).await.0, State::Failed);
         assert!(!world.kamal_locked(), "away: {leaves}");
+        let promised = |(key, _): &(String, Vec<u8>)| key.starts_with("promised/");
+        assert!(!world.dump().await.iter().any(promised), "what came about is no promise");
     }
 }

@@ -164,13 +164,13 @@ async fn hosts_that_are_rolled_back_pull_what_they_missed_before_they_boot_it() 
     assert_eq!(missed.served("h2"), "h2: cron v3, job v3, web v3");
 }
 
-/// What h2 does with v3 from the moment on in which hosts are put back.
-struct Then(Arc<Fleet>, Behaviour);
+/// What h2 does with v3 from such a point of the controller on.
+struct Then(Arc<Fleet>, &'static [(&'static str, Behaviour)]);
 
 impl Asked for Then {
     fn ask<'a>(&'a self, point: &'a str) -> Wait<'a> {
-        if point.contains("before put-back") {
-            self.0.behave("h2", "web", "v3", self.1);
+        for (_, behaviour) in self.1.iter().filter(|(at, _)| point.contains(at)) {
+            self.0.behave("h2", "web", "v3", *behaviour);
         }
         Box::pin(std::future::ready(()))
     }
@@ -179,7 +179,8 @@ impl Asked for Then {
 #[tokio::test(start_paused = true)]
 async fn what_fails_again_when_hosts_are_rolled_back_keeps_nobody_waiting() {
     let mut missed = Missed::v3("web", Behaviour::Hang).await;
-    let then = Arc::new(Then(Arc::clone(&missed.world.fleet), Behaviour::Fail));
+    let at = &[("before put-back", Behaviour::Fail)];
+    let then = Arc::new(Then(Arc::clone(&missed.world.fleet), at));
     missed.rollouts = missed.world.rollouts_at("b", Breakpoints::of(then));
     missed.behave("h3", "job", "v4", Behaviour::Fail);
     let began = tokio::time::Instant::now();
@@ -265,9 +266,9 @@ async fn what_waits_for_a_unit_that_its_host_decides_about_does_not_wait_for_eve
 #[tokio::test(start_paused = true)]
 async fn what_failed_when_it_was_deployed_again_is_not_tried_once_more_for_having_been_missed() {
     let mut missed = Missed::v3("web", Behaviour::Hang).await;
-    let then = Arc::new(Then(Arc::clone(&missed.world.fleet), Behaviour::Succeed));
+    let at = &[("written boot", Behaviour::Fail), ("before put-back", Behaviour::Succeed)];
+    let then = Arc::new(Then(Arc::clone(&missed.world.fleet), at));
     missed.rollouts = missed.world.rollouts_at("b", Breakpoints::of(then));
-    missed.behave("h2", "web", "v3", Behaviour::Fail);
     assert_eq!(missed.deploy("v3", &[], STOP).await, State::Failed);
     assert_eq!(missed.served("h2"), "h2: cron v1, job v1, web v1");
     for role in ["web", "job", "cron"] {
@@ -276,10 +277,17 @@ async fn what_failed_when_it_was_deployed_again_is_not_tried_once_more_for_havin
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_role_that_has_left_the_config_does_not_wait_for_ever_either() {
-    let missed = Missed::v3("web", Behaviour::Fail).await;
-    let config = &CONFIG[..2];
-    assert_eq!(missed.deploy_config("v4", config, &[], STOP).await, State::Succeeded);
-    assert_eq!(missed.served("h2"), "h2: cron v1, job v4, web v4");
-    assert_eq!(missed.world.unsettled("h2", "cron").await, None);
+async fn roles_that_have_left_the_config_do_not_wait_for_ever_either() {
+    for fails in [false, true] {
+        let missed = Missed::v3("web", Behaviour::Fail).await;
+        let (ends, web) = if fails { (State::Failed, "v1") } else { (State::Succeeded, "v4") };
+        if fails {
+            missed.behave("h2", "web", "v4", Behaviour::Fail);
+        }
+        assert_eq!(missed.deploy_config("v4", &CONFIG[..1], &[], STOP).await, ends);
+        assert_eq!(missed.served("h2"), format!("h2: cron v1, job v1, web {web}"));
+        for role in ["job", "cron"] {
+            assert_eq!(missed.world.unsettled("h2", role).await, None, "{role}");
+        }
+    }
 }
