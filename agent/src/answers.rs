@@ -27,6 +27,8 @@ const MAX_LOG_LINES: usize = 100_000;
 const PAGE_BYTES: usize = 32 * 1024;
 /// Containers or images in one answer.
 const MAX_ROWS: usize = 500;
+/// How long the Engine may take to say that it is there: shorter than the controller waits for that.
+const PING: Duration = Duration::from_millis(2500);
 /// How long `kamal-proxy list` may take.
 const PROXY: Duration = Duration::from_secs(10);
 
@@ -50,6 +52,12 @@ impl Answers {
     /// Over this Engine.
     pub fn new(engine: Arc<dyn Engine>) -> Self {
         Self { engine }
+    }
+
+    /// That the agent is there, and whether the Engine is.
+    async fn pong(&self) -> Answer {
+        let answers = tokio::time::timeout(PING, self.engine.ping()).await;
+        Answer::Pong(wire::Pong { engine_unreachable: !matches!(answers, Ok(Ok(()))) })
     }
 
     async fn containers(&self, app: &App) -> Result<Vec<ObservedContainer>, NoAnswer> {
@@ -306,8 +314,8 @@ impl Host for Answers {
                 Some(Question::Images(ask)) => self.list_images(ask).await,
                 Some(Question::Logs(ask)) => self.logs(ask).await,
                 Some(Question::Version(ask)) => self.versions(ask).await,
-                // The session answers pings itself.
-                Some(Question::Ping(_) | Question::Exec(_)) | None => Err(NoAnswer::Unknown),
+                Some(Question::Ping(_)) => Ok(vec![self.pong().await]),
+                Some(Question::Exec(_)) | None => Err(NoAnswer::Unknown),
             };
             let answers = answers.unwrap_or_else(|error| {
                 vec![Answer::Error(wire::RequestError { reason: error.to_string() })]
@@ -322,5 +330,29 @@ impl Host for Answers {
             }
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::{FakeEngine, Restore};
+
+    #[tokio::test]
+    async fn a_ping_tells_of_the_agent_and_of_the_engine() {
+        let engine = FakeEngine::new();
+        let answers = Answers::new(Arc::new(engine.clone()));
+        let ask = async || {
+            let (sender, mut replies) = mpsc::channel(1);
+            let kind = Some(Question::Ping(wire::Ping {}));
+            let request = wire::Request { id: "1".to_owned(), kind, ..Default::default() };
+            answers.answer(request, sender).await;
+            replies.recv().await.unwrap().kind
+        };
+        assert_eq!(ask().await, Some(Answer::Pong(wire::Pong { engine_unreachable: false })));
+        engine.go_away();
+        assert_eq!(ask().await, Some(Answer::Pong(wire::Pong { engine_unreachable: true })));
+        engine.come_back(Restore::Live);
+        assert_eq!(ask().await, Some(Answer::Pong(wire::Pong { engine_unreachable: false })));
     }
 }

@@ -88,11 +88,6 @@ impl Requests {
     /// Begins to answer; a refusal is what is to be sent at once.
     pub(super) fn take(&mut self, request: wire::Request) -> Option<wire::Reply> {
         let id = request.id.clone();
-        if matches!(request.kind, Some(wire::request::Kind::Ping(_))) {
-            // Never behind other questions: it asks whether this agent is there.
-            let kind = Some(wire::reply::Kind::Pong(wire::Pong {}));
-            return Some(wire::Reply { request_id: id, more: false, kind });
-        }
         if !self.seen.add(&id) {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
             // At work still: the answer comes. Else it was given to a session that is over.
@@ -144,8 +139,13 @@ async fn run(open: Open) {
     let id = open.request.id.clone();
     let asked = open.request.deadline.and_then(|d| Duration::try_from(d).ok());
     let deadline = asked.unwrap_or(DEADLINE).min(DEADLINE);
+    // Never behind other questions: it asks whether this agent is there.
+    let is_ping = matches!(open.request.kind, Some(wire::request::Kind::Ping(_)));
     let answer = async {
-        let Ok(_permit) = open.permits.acquire().await else { return };
+        let permit = if is_ping { None } else { Some(open.permits.acquire().await) };
+        if let Some(Err(_)) = permit {
+            return;
+        }
         open.host.answer(open.request, open.replies.clone()).await;
     };
     tokio::select! {

@@ -32,7 +32,7 @@ pub struct LockArgs {
     /// Seconds between looks
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     pub lock_wait_interval: u64,
-    /// Seconds to wait for hosts that are offline, before anything changes
+    /// Seconds to wait for hosts that are offline or without Docker, before anything changes
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub wait: u64,
     /// Leave hosts that are offline out; they catch up when they are back

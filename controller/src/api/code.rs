@@ -105,6 +105,7 @@ pub(crate) fn start(error: &StartError) -> Status {
         | StartError::BlobMissing(_)
         | StartError::NotEnrolled { .. }
         | StartError::Offline { .. }
+        | StartError::NoEngine { .. }
         | StartError::SameHost { .. }
         | StartError::SecretsMissing { .. }
         | StartError::Claim(_)

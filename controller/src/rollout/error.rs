@@ -84,6 +84,16 @@ pub enum StartError {
         /// Which.
         hosts: Vec<HostName>,
     },
+    /// Hosts whose Engine does not answer, as the config spells them. They are not left to catch up: where Docker stays
+    /// away for long, that would fail there with nobody watching.
+    #[error(
+        "Docker does not answer on {}; start it there, wait for it with --wait SECONDS, or leave the hosts out with --hosts",
+        list(hosts)
+    )]
+    NoEngine {
+        /// Which.
+        hosts: Vec<HostName>,
+    },
     /// Two spellings of one host.
     #[error("{first} and {second} are the same host {host}")]
     SameHost {

@@ -13,12 +13,23 @@ use crate::gateway::{Fleet, RequestRefused};
 /// Longest wait for a host's list of containers: it only asks the Engine.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Longest wait for a host's word that it is there. The Engine has no part in it; a person waits for it in vain for no
-/// longer than five seconds in all.
+/// Longest wait for a host's word that it is there; its agent gives the Engine 2.5 s of that. A person waits for it in vain
+/// for no longer than five seconds in all.
 const PING: Duration = Duration::from_millis(3500);
 
 /// What a call that waits returns.
 pub type Waits<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a host says when it is asked whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It is.
+    Here,
+    /// Its agent is, but Docker does not answer there.
+    NoEngine,
+    /// Nothing.
+    None,
+}
 
 /// Where a rollout looks. The gateway's picture in a controller, a script in tests.
 pub trait Watched: Send + Sync + 'static {
@@ -38,9 +49,9 @@ pub trait Watched: Send + Sync + 'static {
     fn refusal(&self, host: &HostName, unit: &Unit) -> Option<(Generation, String)>;
     /// Changes with all of these: wait on it, then look again.
     fn changes(&self) -> watch::Receiver<u64>;
-    /// Whether the host answers right now. Presence tells of one that fell silent only after seconds.
-    fn answers<'a>(&'a self, host: &'a HostName) -> Waits<'a, bool> {
-        Box::pin(async move { self.online(host).is_some() })
+    /// Whether the host can be worked with right now. Presence tells of one that fell silent only after seconds.
+    fn asked<'a>(&'a self, host: &'a HostName) -> Waits<'a, Word> {
+        Box::pin(async move { self.online(host).map_or(Word::None, |_| Word::Here) })
     }
     /// Containers of an app, running or not; an error is a sentence.
     fn containers<'a>(
@@ -83,18 +94,24 @@ impl Watched for Fleet {
         Fleet::changes(self)
     }
 
-    fn answers<'a>(&'a self, host: &'a HostName) -> Waits<'a, bool> {
+    fn asked<'a>(&'a self, host: &'a HostName) -> Waits<'a, Word> {
         Box::pin(async move {
-            let Ok(id) = super::start::random_id() else { return false };
+            let Ok(id) = super::start::random_id() else { return Word::None };
             let ping = wire::request::Kind::Ping(wire::Ping {});
             match self.request(host, id, ping, PING) {
                 // An agent that does not know the question says so, which is an answer too.
                 Ok(mut replies) => {
-                    let reply = tokio::time::timeout(PING, replies.recv()).await;
-                    reply.is_ok_and(|reply| reply.is_some())
+                    let reply = tokio::time::timeout(PING, replies.recv()).await.ok().flatten();
+                    match reply.map(|reply| reply.kind) {
+                        Some(Some(wire::reply::Kind::Pong(pong))) if pong.engine_unreachable => {
+                            Word::NoEngine
+                        }
+                        Some(_) => Word::Here,
+                        None => Word::None,
+                    }
                 }
-                Err(RequestRefused::Busy(_)) => true,
-                Err(RequestRefused::Offline(_)) => false,
+                Err(RequestRefused::Busy(_)) => Word::Here,
+                Err(RequestRefused::Offline(_)) => Word::None,
             }
         })
     }

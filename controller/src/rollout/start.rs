@@ -16,11 +16,15 @@ use super::book::read_header;
 use super::error::{RolloutError, StartError};
 use super::intents::placed;
 use super::record::{HostFact, Operation};
+use super::seams::Word;
 use super::secrets::Bundles;
 use super::{Rollouts, stages};
 use crate::blob::BlobError;
 use crate::claim;
 use ask::Ask;
+
+/// How often hosts are asked again whether Docker answers there, while that is waited for.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// 16 random hexadecimal digits: enough to tell rollouts, processes and requests apart.
 pub(super) fn random_id() -> Result<String, RolloutError> {
@@ -179,15 +183,16 @@ impl Rollouts {
         let mut changes = fleet.changes();
         let expired = tokio::time::sleep(ask.wait_for_hosts);
         tokio::pin!(expired);
+        let mut words: Vec<Word>;
         loop {
             changes.mark_unchanged();
             // All at once, or the silent ones would add up.
-            let answers = hosts.iter().map(|h| fleet.answers(&h.name));
-            let answers = futures_util::future::join_all(answers).await;
-            for (host, answers) in hosts.iter_mut().zip(answers) {
-                host.away = !answers;
+            let asked = hosts.iter().map(|h| fleet.asked(&h.name));
+            words = futures_util::future::join_all(asked).await;
+            for (host, word) in hosts.iter_mut().zip(&words) {
+                host.away = *word == Word::None;
             }
-            if hosts.iter().all(|h| !h.away) {
+            if words.iter().all(|word| *word == Word::Here) {
                 return Ok(());
             }
             if ask.wait_for_hosts == Duration::ZERO {
@@ -196,8 +201,16 @@ impl Rollouts {
             tokio::select! {
                 // Drop-safe: nothing was changed yet, an unseen change stays unseen.
                 _ = changes.changed() => {}
+                // Nothing tells of an Engine that answers again.
+                () = tokio::time::sleep(ASK_AGAIN), if words.contains(&Word::NoEngine) => {}
                 () = &mut expired => break,
             }
+        }
+        let without_engine = hosts.iter().zip(&words).filter(|(_, word)| **word == Word::NoEngine);
+        let without_engine: Vec<HostName> =
+            without_engine.map(|(host, _)| host.config.clone()).collect();
+        if !without_engine.is_empty() {
+            return Err(StartError::NoEngine { hosts: without_engine });
         }
         let offline: Vec<HostName> =
             hosts.iter().filter(|h| h.away).map(|h| h.config.clone()).collect();

@@ -151,6 +151,29 @@ async fn an_offline_host_is_waited_for_as_long_as_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_without_docker_is_named_and_waited_for_as_long_as_asked() {
+    let world = World::new(&["h1", "h2", "h3"]).await;
+    let rollouts = world.rollouts("a");
+    world.fleet.set_engine("h3", false);
+    let mut start = world.start("v1", &[]).await;
+    // It would catch up with nobody there to see how.
+    start.options.as_mut().unwrap().skip_offline = true;
+    let refused = rollouts.start("ann", start).await.unwrap_err().to_string();
+    assert!(refused.starts_with("Docker does not answer on h3; start it there"), "{refused}");
+    assert_eq!(world.state().await, "served \ntags \nbooted ");
+    let mut start = world.start("v1", &[]).await;
+    start.options.as_mut().unwrap().wait_for_hosts =
+        Some(prost_types::Duration { seconds: 30, nanos: 0 });
+    let fleet = world.fleet.clone();
+    let comes = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        fleet.set_engine("h3", true);
+    });
+    assert_eq!(world.run(&rollouts, start).await, (State::Succeeded, String::new()));
+    comes.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_left_out_catches_up_with_the_newest_only() {
     let world = World::new(&["h1", "h2", "h3"]).await;
     let rollouts = world.rollouts("a");

@@ -130,6 +130,21 @@ pub(crate) fn a_host_unreachable_from_the_start_is_named_at_once_and_nothing_is_
     };
     let before = [everything(1)?, everything(3)?];
     let gone = fleet.host(2);
+    // Its agent is there, but nothing could be done.
+    gone.engine_stop()?;
+    let outcome = (|| {
+        let begun = Instant::now();
+        let refused =
+            stage.dhow(project.dir(), &["deploy", "-P", "--version", "v2", "--skip-offline"])?;
+        let took = begun.elapsed();
+        let said = format!("Docker does not answer on {}", gone.address());
+        ensure!(!refused.success() && refused.text().contains(&said), "{}", refused.text());
+        ensure!(took <= Duration::from_secs(5), "it was told only after {took:?}");
+        ensure!([everything(1)?, everything(3)?] == before, "something was changed");
+        Ok(())
+    })();
+    gone.engine_start()?;
+    outcome?;
     // However it went: silently, its link, its power. At once, before anybody can have noticed.
     gone.silence()?;
     let outcome = (|| {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::rollout::sample::{app, host};
-use crate::rollout::seams::{Waits, Watched};
+use crate::rollout::seams::{Waits, Watched, Word};
 use crate::store::Store;
 use crate::store::memory::Memory;
 
@@ -35,6 +35,8 @@ pub(super) enum Behaviour {
 struct Host {
     online: bool,
     last_seen: Option<SystemTime>,
+    /// Docker does not answer there; its agent does.
+    without_engine: bool,
     /// What the agent keeps: newest accepted intent and last settled generation of a unit.
     wanted: BTreeMap<Unit, Intent>,
     attempts: BTreeMap<(Unit, Generation), Intent>,
@@ -115,6 +117,11 @@ impl Fleet {
         entry.last_seen = Some(now);
         drop(model);
         self.bump();
+    }
+
+    /// Docker answers on a host, or does not.
+    pub(super) fn set_engine(&self, name: &str, answers: bool) {
+        self.model().hosts.get_mut(&host(name)).unwrap().without_engine = !answers;
     }
 
     /// What the controller heard of a host is lost, as with a restart.
@@ -464,6 +471,17 @@ impl Watched for Fleet {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    fn asked<'a>(&'a self, name: &'a HostName) -> Waits<'a, Word> {
+        Box::pin(async move {
+            let model = self.model();
+            match model.hosts.get(name).filter(|h| h.online) {
+                None => Word::None,
+                Some(host) if host.without_engine => Word::NoEngine,
+                Some(_) => Word::Here,
+            }
+        })
     }
 
     fn containers<'a>(
