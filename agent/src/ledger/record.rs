@@ -96,7 +96,9 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// True where this intent is of a rollout that began after the hold.
+    /// True where this intent is of a rollout that this host had not heard of when the hold began. Of a host that was cut off
+    /// from its controller that may be an older one: what it missed is wanted there, and hosts' clocks do not say which came
+    /// first.
     pub fn adopted_by(&self, intent: &Intent) -> bool {
         intent.rollout_id.as_ref().is_some_and(|id| !self.rollouts.contains(id))
     }

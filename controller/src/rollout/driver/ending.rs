@@ -278,7 +278,7 @@ impl Driver {
             .collect();
         let vain = in_vain(&promised, |waiting, after| {
             let other = |version: &Option<&Version>| *version != waiting.version();
-            self.failed_there(&host.name, after)
+            self.failed_there(&host.name, after, &promised)
                 || (after.unit != Unit::Proxy && back.get(&after.unit).is_some_and(other))
         });
         let (own, others): (BTreeSet<&Unit>, BTreeSet<&Unit>) =

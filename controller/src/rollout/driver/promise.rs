@@ -101,10 +101,19 @@ impl Driver {
         std::iter::once(Unit::App(app.clone())).chain(roles).collect()
     }
 
-    /// True where the host says that what is waited for has failed there.
-    pub(super) fn failed_there(&self, host: &HostName, after: &After) -> bool {
-        let told = self.fleet.status(host, &after.unit);
-        told.is_some_and(|told| has_failed(&told, after.generation))
+    /// True where the host says that what is waited for has failed there: as it was said first or, where that was said again
+    /// under a newer generation and is promised no longer, as it was said last.
+    pub(super) fn failed_there(
+        &self,
+        host: &HostName,
+        after: &After,
+        promised: &BTreeMap<Unit, Intent>,
+    ) -> bool {
+        let Some(told) = self.fleet.status(host, &after.unit) else { return false };
+        let said_again = told.generation > after.generation && !promised.contains_key(&after.unit);
+        let settled = told.settled.is_some_and(|settled| settled >= after.generation);
+        has_failed(&told, after.generation)
+            || (said_again && !settled && has_failed(&told, told.generation))
     }
 
     /// Where the rollout succeeded: gives up what hosts are promised of roles that it is not about, and what waits for what it
@@ -123,7 +132,7 @@ impl Driver {
             };
             promised.retain(|unit, p| !is_about(unit) && !self.has_begun(&host, unit, p));
             let vain = in_vain(&promised, |waiting, after| {
-                self.failed_there(&host, after) || on.is_overwritten(waiting, after)
+                self.failed_there(&host, after, &promised) || on.is_overwritten(waiting, after)
             });
             for unit in &vain {
                 let missed = promised.get(unit).and_then(Intent::version);

@@ -291,3 +291,26 @@ async fn roles_that_have_left_the_config_do_not_wait_for_ever_either() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_was_said_again_and_failed_is_given_up_with_those_that_waited_for_the_first() {
+    for ends in [State::Failed, State::Succeeded] {
+        let missed = Missed::v3("web", Behaviour::Hang).await;
+        for host in ["h1", "h2"] {
+            missed.behave(host, "web", "v4", Behaviour::Fail);
+        }
+        assert_eq!(missed.deploy("v4", &[], STOP).await, State::Failed);
+        missed.behave("h2", "web", "v3", Behaviour::Fail);
+        missed.come_back().await;
+        // It fails before it comes to them, or is about another role.
+        if ends == State::Failed {
+            missed.behave("h1", IMAGE, "v5", Behaviour::Fail);
+        }
+        let only = if ends == State::Failed { "" } else { "cron" };
+        let roles: Vec<&str> = [only].into_iter().filter(|r| !r.is_empty()).collect();
+        assert_eq!(missed.deploy("v5", &roles, STOP).await, ends);
+        for role in ["job", "cron"] {
+            assert_eq!(missed.world.unsettled("h2", role).await, None, "{role}");
+        }
+    }
+}
