@@ -79,11 +79,17 @@ impl UnitLoop {
         {
             return self.fail(&wanted, failure);
         }
-        // What is decided does not wait again because of what its conditions have come to since.
+        // What is decided or begun does not wait again because of what its conditions have come to since.
         let decided =
             known.settled.as_ref() == Some(&wanted) || known.has_failed(wanted.generation());
-        if !decided && let Some(missing) = self.missing_condition(&wanted.intent) {
-            return self.wait_for(&known, &wanted, missing).await;
+        if !decided && !wanted.intent.after.is_empty() && !self.has_begun(&known, &wanted) {
+            if let Some(missing) = self.missing_condition(&wanted.intent) {
+                return self.wait_for(&known, &wanted, missing).await;
+            }
+            if let Err(error) = self.begin(&wanted) {
+                tracing::error!(unit = %self.unit, %error, "the ledger could not be written");
+                return Next::Retry;
+            }
         }
         match &wanted.intent.desired {
             Desired::Absent(Absent::Release) => self.release(&known, &wanted).await,

@@ -10,6 +10,9 @@ use super::{Next, Outcome, Target};
 use crate::ledger::{Accepted, Known};
 use crate::plan::{self, Observed};
 
+/// The ledger's mark of a generation whose conditions were met.
+const BEGUN: &str = "begun";
+
 impl UnitLoop {
     /// The first condition that does not hold, for people.
     pub(super) fn missing_condition(&self, intent: &Intent) -> Option<String> {
@@ -29,6 +32,17 @@ impl UnitLoop {
         intent.after.iter().find(missing).map(|after| {
             format!("{} must settle generation {} first", after.unit, after.generation)
         })
+    }
+
+    /// True where the conditions of this generation were met once. Begun, it goes on: beside what it has put up by then nothing
+    /// could look after what settled before.
+    pub(super) fn has_begun(&self, known: &Known, wanted: &Accepted) -> bool {
+        known.marks.get(BEGUN) == Some(&wanted.generation().to_string())
+    }
+
+    /// The conditions of this generation are met.
+    pub(super) fn begin(&self, wanted: &Accepted) -> std::io::Result<()> {
+        self.rooms.ledger.mark(&self.unit, BEGUN, &wanted.generation().to_string())
     }
 
     /// Until a condition is met what settled before is what should be here: it is looked after, but for the first minute,

@@ -165,6 +165,31 @@ async fn what_is_decided_does_not_wait_again_when_its_conditions_are_overwritten
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_has_begun_goes_on_after_a_restart_though_its_conditions_were_overwritten() {
+    let agent = Agent::start().await;
+    let unit = role_unit("web");
+    agent.offer_role(&web("v1", 1));
+    agent.settled(&unit, 1).await;
+    offer_app(&agent, "v2", 1);
+    agent.settled(&Unit::App(app()), 1).await;
+    let slow = Behaviour::HealthyAfter(Duration::from_secs(20));
+    agent.world.engine.add_image(image("v2").behaving(slow));
+    offer_after(&agent, &web("v2", 2), Unit::App(app()), 1);
+    let routes = |s: &Status| matches!(&s.phase, Phase::Converging(Some(step)) if step.text.starts_with("route"));
+    agent.status(&unit, routes).await;
+    offer_app(&agent, "v1", 2);
+    agent.settled(&Unit::App(app()), 2).await;
+    let agent = agent.restart().await;
+    let status = agent.settled(&unit, 2).await;
+    assert_eq!(status.serving[0].version.as_str(), "v2");
+    assert!(
+        !agent.world.containers().contains("shop-web-v1 running"),
+        "{}",
+        agent.world.containers()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_come_to_serve_in_between_is_not_replaced_by_what_settled_before() {
     let agent = Agent::start().await;
     let unit = role_unit("web");
