@@ -36,7 +36,7 @@ impl UnitLoop {
                 }
             }
         }
-        // Only the ledger's own settled intent can be older than the one named; its content is the same.
+        // What this host settled last, whichever that is: of the one named it may not have heard, or have settled a newer.
         let before = otherwise.and_then(|_| known.settled.clone());
         let Some(accepted) = serves.or(before) else { return self.let_go(wanted).await };
         let target = Target { settled: true, accepted, adopts: false, tells: None };

@@ -395,12 +395,9 @@ impl Driver {
                 Ok(Some(Intent { desired, after: Vec::new(), ..intent.clone() }))
             }
             (Fate::Unknown, base) => {
-                // An earlier end may have written the same content under a newer number: the host says which it has.
-                let told = self.fleet.status(&host.name, &intent.unit).and_then(|s| s.settled);
-                let told = told.filter(|g| *g < intent.generation);
                 let desired = Desired::Settle {
                     attempted: intent.generation,
-                    otherwise: base.map(|b| told.map_or(b.generation, |t| t.max(b.generation))),
+                    otherwise: base.map(|base| base.generation),
                 };
                 Ok(Some(Intent { desired, after: Vec::new(), ..intent.clone() }))
             }
