@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod fetch;
+pub(crate) mod news;
 mod picture;
 mod service;
 mod session;

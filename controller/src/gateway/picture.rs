@@ -39,8 +39,6 @@ pub enum RequestRefused {
 
 /// Replies waiting to be read by one caller: a list, or log pages of 64 KiB within the 1 MiB cap.
 const REPLIES: usize = 32;
-/// Newest drift and repair events kept per host for `status`.
-const EVENTS: usize = 32;
 
 #[derive(Default)]
 struct Host {
@@ -48,7 +46,6 @@ struct Host {
     last_seen: Option<SystemTime>,
     statuses: BTreeMap<Unit, Status>,
     refusals: BTreeMap<Unit, (Generation, String)>,
-    events: Vec<wire::Event>,
 }
 
 struct Session {
@@ -124,11 +121,6 @@ impl Fleet {
     /// The newest intent of a unit that the agent refused, and why.
     pub fn refusal(&self, host: &HostName, unit: &Unit) -> Option<(Generation, String)> {
         self.lock().hosts.get(host)?.refusals.get(unit).cloned()
-    }
-
-    /// Newest drift and repair events of a host, oldest first.
-    pub fn events(&self, host: &HostName) -> Vec<wire::Event> {
-        self.lock().hosts.get(host).map(|h| h.events.clone()).unwrap_or_default()
     }
 
     /// Hosts with a session.
@@ -278,20 +270,6 @@ impl Fleet {
             .or_default()
             .refusals
             .insert(unit, (generation, reason));
-        self.bump();
-    }
-
-    pub(crate) fn event(&self, host: &HostName, event: wire::Event) {
-        let mut picture = self.lock();
-        let events = &mut picture.hosts.entry(host.clone()).or_default().events;
-        if events.iter().any(|e| e.sequence == event.sequence) {
-            return;
-        }
-        events.push(event);
-        if events.len() > EVENTS {
-            events.remove(0);
-        }
-        drop(picture);
         self.bump();
     }
 

@@ -15,7 +15,7 @@ use wire::session_response::Message as Down;
 
 use super::dispatch::{intent_prefix, offerable, withhold};
 use super::picture::{Fleet, Online};
-use super::{HEARTBEAT, SILENCE};
+use super::{HEARTBEAT, SILENCE, news};
 use crate::clock::Clock;
 use crate::store::{Key, Store, StoreError};
 
@@ -200,7 +200,7 @@ impl Session<'_> {
             Up::Event(event) => {
                 let sequence = event.sequence;
                 tracing::info!(host.name = %self.host, event = %event.text, "host reports");
-                fleet.event(self.host, event);
+                news::keep(&*self.rooms.store, self.host, &event).await?;
                 self.send(Down::EventAck(wire::EventAck { sequence })).await?;
             }
             Up::Refused(refused) => {

@@ -16,6 +16,7 @@ use super::record::{
     State, Unsuccess, from_json, key,
 };
 use super::{Rollouts, stages};
+use crate::gateway::news;
 use crate::store::Range;
 
 /// Rollouts listed where no limit is given.
@@ -213,7 +214,7 @@ impl Rollouts {
         response.wanted_version = record.version.map(|v| v.to_string()).unwrap_or_default();
         for (host, config) in &record.hosts {
             response.hosts.push(self.host_status(app, host, config).await?);
-            let events = self.inner.rooms.fleet.events(host);
+            let events = news::of(store, host).await?;
             response.events.extend(
                 events
                     .into_iter()

@@ -43,8 +43,6 @@ pub trait Watched: Send + Sync + 'static {
     fn status(&self, host: &HostName, unit: &Unit) -> Option<Status>;
     /// What the host last said of all its units.
     fn statuses(&self, host: &HostName) -> Vec<Status>;
-    /// Newest drift and repair events of a host, oldest first.
-    fn events(&self, host: &HostName) -> Vec<wire::Event>;
     /// The newest intent the host refused, and why.
     fn refusal(&self, host: &HostName, unit: &Unit) -> Option<(Generation, String)>;
     /// Changes with all of these: wait on it, then look again.
@@ -80,10 +78,6 @@ impl Watched for Fleet {
 
     fn statuses(&self, host: &HostName) -> Vec<Status> {
         Fleet::statuses(self, host)
-    }
-
-    fn events(&self, host: &HostName) -> Vec<wire::Event> {
-        Fleet::events(self, host)
     }
 
     fn refusal(&self, host: &HostName, unit: &Unit) -> Option<(Generation, String)> {

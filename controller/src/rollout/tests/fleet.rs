@@ -461,10 +461,6 @@ impl Watched for Fleet {
         model.hosts.get(name).map(|h| h.told.values().cloned().collect()).unwrap_or_default()
     }
 
-    fn events(&self, _: &HostName) -> Vec<wire::Event> {
-        Vec::new()
-    }
-
     fn refusal(&self, _: &HostName, _: &Unit) -> Option<(Generation, String)> {
         None
     }
