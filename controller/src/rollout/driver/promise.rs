@@ -15,7 +15,7 @@ use crate::rollout::book::{Entry, note};
 use crate::rollout::fallback::{Kept, Moment, depth, has_failed, in_vain};
 use crate::rollout::fence::{DriveError, Write};
 use crate::rollout::record::key;
-use crate::store::{self, Key, epoch};
+use crate::store::{self, epoch};
 
 /// The app's units on one host, as stored.
 pub(super) struct OnHost {
@@ -76,16 +76,11 @@ impl Driver {
         hosts: BTreeSet<&HostName>,
     ) -> Result<BTreeSet<HostName>, DriveError> {
         // Few, of however many hosts: one look at all of them instead of one a host.
-        let of: Vec<(Key, HostName)> =
-            hosts.into_iter().map(|host| (key::all_promised(host), host.clone())).collect();
         let mut promised_to = BTreeSet::new();
         for entry in self.book.fence().store().read_all(key::promises()).await?.entries {
-            let host = of.iter().find(|(prefix, _)| entry.key.starts_with(prefix));
-            if let Some((_, host)) = host
-                && self.is_of_app(&Intent::from_bytes(&entry.value)?.unit)
-            {
-                promised_to.insert(host.clone());
-            }
+            let unit = Intent::from_bytes(&entry.value)?.unit;
+            let host = key::host_of_promise(&entry.key).filter(|host| hosts.contains(host));
+            promised_to.extend(host.filter(|_| self.is_of_app(&unit)));
         }
         Ok(promised_to)
     }

@@ -100,6 +100,12 @@ pub fn promises() -> Key {
     "promised/".into()
 }
 
+/// The host that something is promised to.
+pub fn host_of_promise(key: &Key) -> Option<HostName> {
+    let (host, _) = key.as_str()?.strip_prefix("promised/")?.split_once('/')?;
+    HostName::try_from(host).ok()
+}
+
 /// All that is promised to a host.
 pub fn all_promised(host: &HostName) -> Key {
     format!("promised/{host}/").into()
