@@ -4,8 +4,8 @@
 SETUP_DIR ?= $(CURDIR)/target/dhow-setup
 export PATH := $(PATH):$(SETUP_DIR)/venv/bin
 export DHOW_SETUP_DIR := $(SETUP_DIR)
-# Fleets need root. The environment goes along: cargo's settings, DHOW_PROXY_IMAGE, DHOW_KEEP.
-AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
+# Fleets need root. What matters of the environment goes along: cargo's settings, DHOW_PROXY_IMAGE, DHOW_KEEP.
+AS_ROOT := tests/setup/as-root.sh
 # One case or a few: make test-fleet FILTER=kamal
 FILTER ?=
 # Cargo is always given the whole workspace: with `-p` each selection has its own set of features, and builds nearly all dependencies
