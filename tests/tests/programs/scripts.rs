@@ -1,5 +1,5 @@
-//! What `make` runs before there are programs: as root, and `make setup`. Those they call are stand-ins here, so nothing is
-//! installed, and nobody needs to be root or not to be.
+//! What `make` runs before there are programs: as root, `make setup`, and the beginning of `make demo`. Those they call are
+//! stand-ins here, so nothing is installed, and nobody needs to be root or not to be.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -135,5 +135,59 @@ fn setup_installs_packages_with_sudo_where_it_is_not_run_as_root() -> Result<()>
     let install = words.iter().rposition(|word| *word == "install").context("no install")?;
     assert!(words[..install].contains(&"update"), "{asked}");
     assert!(words[install..].contains(&"python3-venv"), "{asked}");
+    Ok(())
+}
+
+/// `run.sh up` ends with these words, before anything is installed.
+fn demo_is_refused(machine: &Machine, words: &[&str]) -> Result<()> {
+    let output = within(machine.script("tests/demo/run.sh")?.arg("up"))?;
+    assert_eq!(output.code(), Some(1), "{}", output.text());
+    for word in words {
+        assert!(output.stderr.contains(word), "no {word:?} in {}", output.text());
+    }
+    assert_eq!(machine.asked(), "", "something was installed");
+    Ok(())
+}
+
+#[test]
+fn the_demo_says_at_once_that_it_needs_a_newer_cargo() -> Result<()> {
+    let wanted = rust_version()?;
+    let hint = format!("Install Rust {wanted} or newer");
+    let machine = Machine::new()?;
+    machine.has("cargo", "echo 'cargo 1.63.0 (fd9c4297c 2022-07-01)'")?;
+    demo_is_refused(&machine, &["is 1.63.0, which is too old", &hint, "https://sh.rustup.rs"])?;
+    machine.has("cargo", "echo 'rustup could not choose a version of cargo to run' >&2; exit 1")?;
+    demo_is_refused(&machine, &["no cargo", &hint, "rustup update stable"])?;
+
+    // One that is newer, and earlier in the alphabet, builds.
+    for there in ["docker", "dockerd", "docker-registry", "skopeo", "setsid", "cc"] {
+        machine.has(there, "exit 0")?;
+    }
+    machine
+        .has("cargo", "[ $1 = build ] || echo 'cargo 1.100.0 (x)'; [ $1 != build ] || exit 7")?;
+    let output = within(machine.script("tests/demo/run.sh")?.arg("up"))?;
+    assert_eq!(output.code(), Some(7), "{}", output.text());
+    assert!(output.stdout.contains("demo: building dhow"), "{}", output.text());
+    Ok(())
+}
+
+#[test]
+fn the_demo_refuses_a_machine_that_its_images_are_not_made_for() -> Result<()> {
+    let machine = Machine::new()?;
+    machine.has("uname", "case $1 in -s) echo Linux ;; *) echo riscv64 ;; esac")?;
+    demo_is_refused(&machine, &["riscv64", "x86_64 and aarch64"])
+}
+
+fn rust_version() -> Result<String> {
+    let manifest = fs::read_to_string(workspace_root().join("Cargo.toml")).context("a manifest")?;
+    let line = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \""));
+    Ok(line.and_then(|rest| rest.strip_suffix('"')).context("a rust-version")?.to_owned())
+}
+
+#[test]
+fn the_readme_names_the_rust_that_is_needed() -> Result<()> {
+    let readme = fs::read_to_string(workspace_root().join("README.md")).context("a README")?;
+    let words = format!("Rust {} or newer", rust_version()?);
+    assert!(readme.contains(&words), "the README does not say {words:?}");
     Ok(())
 }
