@@ -4,8 +4,8 @@
 SETUP_DIR ?= $(CURDIR)/target/dhow-setup
 export PATH := $(PATH):$(SETUP_DIR)/venv/bin
 export DHOW_SETUP_DIR := $(SETUP_DIR)
-# Fleets need root. The environment goes along: cargo's settings, DHOW_PROXY_IMAGE, DHOW_KEEP.
-AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
+# Fleets need root. What matters of the environment goes along: cargo's settings, DHOW_PROXY_IMAGE, DHOW_KEEP.
+AS_ROOT := tests/setup/as-root.sh
 # One case or a few: make test-fleet FILTER=kamal
 FILTER ?=
 # Cargo is always given the whole workspace: with `-p` each selection has its own set of features, and builds nearly all dependencies
@@ -80,12 +80,13 @@ advisories: ## look for known vulnerabilities; needs the network
 # In the order in which a mistake is found soonest; the fleet last, with its runner's closing lines.
 test: setup fmt lint deny advisories unit fuzz sim conformance test-fleet ## everything, as CI runs it
 
-# Some groups only: make bench GROUP="deploy idle". With AGENT=dist the agent is the static one that is shipped: the figure of its memory.
+# Some groups only: make bench GROUP="deploy idle". The agent is the static one that is shipped, or with AGENT=release that of `build`.
 GROUP ?=
-AGENT ?= release
+AGENT ?= dist
 RELEASE := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release
 
-bench: $(if $(filter dist,$(AGENT)),dist) ## print figures of release programs: `figure NAME VALUE UNIT`; GROUP=WORD for some of them
+bench: $(if $(filter dist,$(AGENT)),dist) ## print figures of what is shipped: `figure NAME VALUE UNIT`; GROUP=WORD for some of them
+	@case '$(AGENT)' in dist|release) ;; *) echo "bench: AGENT is '$(AGENT)'; there are dist and release" >&2; exit 64 ;; esac
 	cargo build --release -p dhow -p dhow-controller -p dhow-agent -p dhow-tests --bins
 	@rm -rf $(RELEASE)/bench && mkdir $(RELEASE)/bench
 	@ln -s $(addprefix ../,dhow dhow-controller dhow-agent dhow-load dhow-demo) $(RELEASE)/bench/

@@ -34,7 +34,7 @@ pub(crate) use serving::intent_label;
 pub(crate) use serving::version_of;
 pub use serving::{is_maintenance, serving, staged_digest};
 pub use settle::{has_come_to_serve, is_alone};
-pub use step::{ContainerRef, Mark, Step, StepKind, leaves_engine, tells_routes};
+pub use step::{ContainerRef, Mark, Step, StepKind, leaves_engine, most_telling, tells_routes};
 pub use wanted::{Bundle, Bundles, Mode, Wanted, WantedError};
 
 /// What is to be done about a unit.

@@ -13,6 +13,7 @@ kamal_version=2.11.0
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+as_root() { "$here/as-root.sh" "$@"; }
 
 # Every line: a program that must be there, and the Debian package that brings it.
 programs() {
@@ -52,26 +53,28 @@ missing_packages() {
 
 install_packages() {
   local packages
-  packages=$(missing_packages | sort -u | tr '\n' ' ')
-  if [ -z "${packages// /}" ]; then say "Debian packages: all there"; return; fi
-  [ "$(id -u)" = 0 ] || fail "not root, and these packages are missing: $packages"
-  command -v apt-get >/dev/null || fail "no apt-get here; install by hand: $packages"
-  say "installing Debian packages: $packages"
+  mapfile -t packages < <(missing_packages | sort -u)
+  if [ "${#packages[@]}" = 0 ]; then say "Debian packages: all there"; return; fi
+  command -v apt-get >/dev/null || fail "no apt-get here; install by hand: ${packages[*]}"
+  say "installing Debian packages: ${packages[*]}"
   # sshd and the registry are programs of the test hosts: they must not become services of this machine.
   local policy=/usr/sbin/policy-rc.d made=
-  if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' > $policy; chmod 755 $policy; made=1; fi
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin $policy ||
+      fail "root could not write $policy, so these packages were not installed: ${packages[*]}"
+    made=1
+  fi
   local log status=0
   log=$(mktemp)
   {
-    DEBIAN_FRONTEND=noninteractive apt-get update -q &&
-    # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q &&
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
   } > "$log" 2>&1 || status=$?
-  [ -z "$made" ] || rm -f $policy
+  [ -z "$made" ] || as_root rm -f $policy
   if [ $status != 0 ]; then tail -n 40 "$log" >&2; rm -f "$log"; fail "apt-get failed with status $status"; fi
   rm -f "$log"
-  packages=$(missing_packages | sort -u | tr '\n' ' ')
-  [ -z "${packages// /}" ] || fail "still missing after apt-get: $packages"
+  mapfile -t packages < <(missing_packages | sort -u)
+  [ "${#packages[@]}" = 0 ] || fail "still missing after apt-get: ${packages[*]}"
 }
 
 # The peer dhow is compared with: the version its behaviour was recorded from.

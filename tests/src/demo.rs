@@ -2,8 +2,9 @@
 //!
 //! In: a Docker Engine, dhow's programs, the images of the sample app. Out: v1 and then v2 of the app, deployed through a
 //! controller and an agent that go on running, and what was seen of it.
-//! Always true: everything it makes lies in one directory or is named in there, so that [`down`] finds it whatever
-//! happened; what was there before is neither used up nor removed, and where the demo would be in its way it refuses.
+//! Always true: everything it makes lies in one directory, which has a marker, or is named in there, so that [`down`] finds
+//! it whatever happened; what was there before, in the directory too, is neither used up nor removed, and where the demo
+//! would be in its way it refuses.
 
 mod claims;
 mod down;
@@ -71,8 +72,9 @@ impl Settings {
         }
         let target = path("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
         let release = workspace_root().join(target).join("release");
+        let dir = path("DHOW_DEMO_DIR").unwrap_or_else(|| "/var/lib/dhow-demo".into());
         Ok(Self {
-            dir: path("DHOW_DEMO_DIR").unwrap_or_else(|| "/var/lib/dhow-demo".into()),
+            dir: std::path::absolute(dir).context("make DHOW_DEMO_DIR absolute")?,
             docker_host,
             programs: path("DHOW_BIN_DIR").unwrap_or(release),
             app: path("DHOW_DEMO_APP"),
@@ -121,12 +123,14 @@ pub fn up(settings: &Settings) -> Result<()> {
         rustix::process::geteuid().is_root(),
         "the demo needs root, as an agent does: run it with sudo"
     );
+    let earlier = claims::is_claimed(&settings.dir)?;
     let engine = claims::engine(settings)?;
-    if settings.dir.exists() {
+    if earlier {
         tell.line("An earlier demo is there; it is taken down first.");
         down::quietly(settings)?;
     }
     claims::refuse_what_is_not_ours(settings)?;
+    claims::claim(settings)?;
     tell.opening(settings);
     rollouts(settings, &tell, &engine).with_context(|| {
         format!(
@@ -139,8 +143,8 @@ pub fn up(settings: &Settings) -> Result<()> {
 fn rollouts(settings: &Settings, tell: &Teller, engine: &str) -> Result<()> {
     tell.chapter("What is there");
     tell.line(&format!("Docker Engine {engine} answers on {}.", settings.docker_host));
-    std::fs::create_dir_all(settings.dir.join("logs"))
-        .with_context(|| format!("create {}", settings.dir.display()))?;
+    std::fs::create_dir(settings.dir.join("logs"))
+        .with_context(|| format!("create {}/logs", settings.dir.display()))?;
     let proxy = images::bring_proxy(settings)?;
     tell.line(&format!("The proxy is {proxy} ({PROXY_REFERENCE})."));
     let app = match &settings.app {

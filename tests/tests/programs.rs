@@ -16,6 +16,8 @@ mod output;
 mod power;
 #[path = "programs/refusals.rs"]
 mod refusals;
+#[path = "programs/scripts.rs"]
+mod scripts;
 #[path = "programs/settings.rs"]
 mod settings;
 #[path = "programs/stage.rs"]

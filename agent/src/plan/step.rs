@@ -289,6 +289,12 @@ impl Step {
     }
 }
 
+/// The step of a plan that says most about why there is one: what it makes, starts or routes, before what only prepares for that.
+pub fn most_telling(steps: &[Step]) -> Option<&Step> {
+    // The first of those that say equally much: what comes after it may be its consequence.
+    steps.iter().min_by_key(|step| step.kind().rank())
+}
+
 /// True where all that steps which succeeded did to kamal-proxy's table is what its own answers told: the switches.
 pub fn tells_routes(steps: &[Step]) -> bool {
     let switches = |step: &Step| matches!(step, Step::Route { .. });
@@ -390,4 +396,57 @@ impl fmt::Display for Step {
 
 fn short(digest: &str) -> &str {
     digest.get(..19).unwrap_or(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web() -> ContainerRef {
+        ContainerRef { name: "shop-web-v1".to_owned(), id: None }
+    }
+
+    fn audit() -> Step {
+        Step::Audit { role: None, text: "Booted app version v1".to_owned() }
+    }
+
+    fn connect() -> Step {
+        Step::Connect { container: web(), network: "kamal".to_owned() }
+    }
+
+    fn route() -> Step {
+        Step::Route { service: "shop-web".to_owned(), container: web(), port: 80 }
+    }
+
+    fn told(steps: &[Step]) -> String {
+        most_telling(steps).unwrap().to_string()
+    }
+
+    #[test]
+    fn what_is_missing_tells_more_than_what_prepares_for_it() {
+        let role = RoleName::try_from("web").unwrap();
+        let create = Step::Create {
+            container: ContainerName::try_from("shop-web-v1").unwrap(),
+            image: ImageRef { repository: "shop".to_owned(), tag: "v1".to_owned() },
+            intent: BlobDigest::of(b"intent"),
+        };
+        let start = Step::Start { container: web() };
+        let removed = [audit(), Step::WriteEnv { role: role.clone() }, create, start, route()];
+        assert_eq!(told(&removed), "create shop-web-v1 from shop:v1");
+        // Stopped: it is connected anew before it is started.
+        let stopped = [connect(), audit(), Step::Start { container: web() }, route()];
+        assert_eq!(told(&stopped), "start shop-web-v1");
+        assert_eq!(told(&[connect(), route()]), "connect shop-web-v1 to kamal");
+        assert_eq!(told(&[audit(), route()]), "route shop-web to shop-web-v1:80");
+        let network = [Step::CreateProxyDirectory, Step::CreateNetwork, connect()];
+        assert_eq!(told(&network), "create network kamal");
+    }
+
+    #[test]
+    fn where_nothing_is_made_the_files_and_then_the_log_are_told() {
+        let files = [Step::TakeLock, Step::CreateAppDirectory, Step::ReleaseLock];
+        assert_eq!(told(&files), "create the app's directory");
+        assert_eq!(told(&[audit()]), "audit Booted app version v1");
+        assert_eq!(most_telling(&[]), None);
+    }
 }

@@ -75,8 +75,11 @@ fn is_role(status: &wire::Status) -> bool {
 fn rows(host: &wire::HostStatus) -> Vec<[String; 5]> {
     let name = host.config_host.clone();
     let offline = || {
+        // The controller keeps this in memory: before it started it may well have seen the host.
         let seen = rfc3339(host.last_seen.as_ref())
-            .map_or("never seen".to_owned(), |t| format!("last seen {t}"));
+            .map_or("not seen since the controller started".to_owned(), |t| {
+                format!("last seen {t}")
+            });
         [name.clone(), String::new(), "offline".to_owned(), String::new(), seen]
     };
     let mut rows = Vec::new();
@@ -199,5 +202,24 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(headline(&status), "2 of 3 on v3, 1 pending reconnect");
+    }
+
+    #[test]
+    fn of_a_host_that_is_away_the_table_claims_no_more_than_the_controller_knows() {
+        let mut status = wire::StatusResponse {
+            hosts: vec![host("a", false, "v3")],
+            wanted_version: "v3".into(),
+            ..Default::default()
+        };
+        let said = text(&status);
+        assert!(
+            said.contains("offline") && said.contains("not seen since the controller started"),
+            "{said}"
+        );
+        status.hosts[0].last_seen =
+            Some(prost_types::Timestamp { seconds: 1_750_000_000, nanos: 0 });
+        let said = text(&status);
+        assert!(said.contains("last seen 2025-06-15T15:06:40"), "{said}");
+        assert_eq!(json(&status)["hosts"][0]["last_seen"], "2025-06-15T15:06:40Z");
     }
 }

@@ -142,7 +142,7 @@ fn image_config(image: &Image<'_>) -> Value {
     // A fixed time keeps the id a function of the content.
     let created = "2025-01-01T00:00:00Z";
     json!({
-        "architecture": "amd64",
+        "architecture": crate::ARCHITECTURE,
         "os": "linux",
         "created": created,
         "config": image.config,

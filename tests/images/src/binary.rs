@@ -7,8 +7,15 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
-/// The only platform whose images are made: that of the machines the tests run on.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The only platform whose images are made: that of the machine the tests run on.
+const TARGET: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-gnu"
+} else {
+    "x86_64-unknown-linux-gnu"
+};
+
+/// The architecture of the images as Docker and `deploy.yml` call it.
+pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 /// A program of this workspace that is built for an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

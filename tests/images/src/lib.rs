@@ -15,5 +15,5 @@ mod proxy;
 
 pub use app::{AppImage, Behaviour, app_archive, write_app_archive};
 pub use archive::{Entry, Image, Layer, image_ids, write_archive};
-pub use binary::{Binary, artifacts_dir, static_binary};
+pub use binary::{ARCHITECTURE, Binary, artifacts_dir, static_binary};
 pub use proxy::{PROXY_REFERENCE, proxy_image, proxy_is_stand_in, stand_in_archive};

@@ -6,13 +6,34 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::stage::{Stage, fleet};
-use super::{Report, median};
+use super::{RUNS, Report, median};
 
 /// One window holds every timer there is: heartbeats every few seconds, a look at each unit every minute.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// So many windows, on three hosts each.
 const WINDOWS: usize = 2;
+
+/// Memory is read before the first window and so often in each: with both, at as many moments as a figure needs runs.
+const READINGS: u32 = 2;
+const _: () = assert!(1 + WINDOWS * READINGS as usize >= RUNS);
+
+/// What was read of some programs: of each at each moment.
+#[derive(Default)]
+struct Memory {
+    resident: Vec<f64>,
+    anonymous: Vec<f64>,
+}
+
+impl Memory {
+    fn read(&mut self, programs: &[u32]) -> Result<()> {
+        for id in programs {
+            self.resident.push(resident_mib(*id, "VmRSS")?);
+            self.anonymous.push(resident_mib(*id, "RssAnon")?);
+        }
+        Ok(())
+    }
+}
 
 pub(super) fn run(report: &mut Report) -> Result<()> {
     let fleet = fleet()?;
@@ -29,12 +50,19 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
     let controller = stage.controller.process()?.program_id()?.context("the controller runs")?;
 
     let (mut cpu, mut controller_cpu) = (Vec::new(), Vec::new());
+    let (mut memory, mut controller_memory) = (Memory::default(), Memory::default());
+    memory.read(&agents)?;
+    controller_memory.read(&[controller])?;
     for window in 1..=WINDOWS {
         let before = agents.iter().map(|id| on_cpu(*id)).collect::<Result<Vec<_>>>()?;
         let controller_before = on_cpu(controller)?;
         let begun = Instant::now();
-        // Time itself is what is waited for: that nothing happens in it is the point.
-        std::thread::sleep(WINDOW);
+        for _ in 0..READINGS {
+            // Time itself is what is waited for: that nothing happens in it is the point.
+            std::thread::sleep(WINDOW / READINGS);
+            memory.read(&agents)?;
+            controller_memory.read(&[controller])?;
+        }
         let wall = begun.elapsed().as_secs_f64();
         for (id, before) in agents.iter().zip(before) {
             cpu.push((on_cpu(*id)? - before).as_secs_f64() / wall * 100.0);
@@ -45,30 +73,22 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
             median(&cpu)
         ));
     }
-    let rss = agents.iter().map(|id| resident_mib(*id, "VmRSS")).collect::<Result<Vec<_>>>()?;
-    let anonymous =
-        agents.iter().map(|id| resident_mib(*id, "RssAnon")).collect::<Result<Vec<_>>>()?;
-    report.figure_with_goal("agent_idle_rss", median(&rss), "MiB", "≤ 10");
+    report.figure_with_goal("agent_idle_rss", median(&memory.resident), "MiB", "≤ 10");
     report.figure_with_goal("agent_idle_cpu", median(&cpu), "percent", "≤ 0.1");
-    report.figure("controller_idle_rss", resident_mib(controller, "VmRSS")?, "MiB");
+    report.figure("controller_idle_rss", median(&controller_memory.resident), "MiB");
     let row = |cells: [String; 4]| cells.to_vec();
-    let number = |value: f64| format!("{value:.2}");
+    let of = |who: String, memory: &Memory, cpu: &[f64]| {
+        let number = |values: &[f64]| format!("{:.2}", median(values));
+        let cpu = format!("{:.3}", median(cpu));
+        row([who, number(&memory.resident), number(&memory.anonymous), cpu])
+    };
+    let moments = controller_memory.resident.len();
     report.table(
         "Idle, one app on three hosts",
         &[
             row(["", "RSS MiB", "of it not file-backed", "CPU % of a core"].map(str::to_owned)),
-            row([
-                "agent (median of 3)".to_owned(),
-                number(median(&rss)),
-                number(median(&anonymous)),
-                format!("{:.3}", median(&cpu)),
-            ]),
-            row([
-                "controller".to_owned(),
-                number(resident_mib(controller, "VmRSS")?),
-                number(resident_mib(controller, "RssAnon")?),
-                format!("{:.3}", median(&controller_cpu)),
-            ]),
+            of(format!("agent (median of 3, at {moments} moments)"), &memory, &cpu),
+            of("controller".to_owned(), &controller_memory, &controller_cpu),
         ],
     );
     drop(stage);

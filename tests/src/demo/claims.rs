@@ -1,5 +1,8 @@
 //! What on this machine is the demo's, and what is somebody else's.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -12,8 +15,70 @@ pub(super) const PROXY: &str = "kamal-proxy";
 pub(super) const NETWORK: &str = "kamal";
 pub(super) const VOLUME: &str = "kamal-proxy-config";
 
+/// A file in the demo's directory that nobody else's has: all that lies beside it is the demo's to remove.
+const MARKER: &str = "made-by-dhow-demo";
+
+/// What [`MARKER`] says where the directory itself was there before.
+const GIVEN: &str = "in a directory that was there\n";
+
 /// For calls of the Engine that read.
 pub(super) const QUICK: Duration = Duration::from_secs(30);
+
+/// True where the demo's directory is an earlier demo's, false where one can be made.
+///
+/// # Errors
+///
+/// When it is somebody else's.
+pub(super) fn is_claimed(dir: &Path) -> Result<bool> {
+    let entries = match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next(),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => {
+            let hint = "name another in DHOW_DEMO_DIR";
+            return Err(error).with_context(|| format!("list {}; {hint}", dir.display()));
+        }
+    };
+    match fs::symlink_metadata(dir.join(MARKER)) {
+        Ok(marker) if marker.is_file() => Ok(true),
+        _ if entries.is_none() => Ok(false),
+        _ => bail!(
+            "{} holds files that the demo did not make, and it will not touch them: \
+             name another directory in DHOW_DEMO_DIR, or empty this one if nobody needs what is in it",
+            dir.display()
+        ),
+    }
+}
+
+/// Makes the directory the demo's. What Kamal's names stand for is the demo's from here on too: there was none before.
+pub(super) fn claim(settings: &Settings) -> Result<()> {
+    let dir = &settings.dir;
+    let text = if dir.exists() { GIVEN } else { "with its directory\n" };
+    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    fs::write(dir.join(MARKER), text).with_context(|| format!("write into {}", dir.display()))
+}
+
+/// Removes what is in a directory that was claimed, and the directory where the demo made it.
+pub(super) fn release(dir: &Path) -> Result<()> {
+    let marker = dir.join(MARKER);
+    let given = fs::read_to_string(&marker).is_ok_and(|text| text == GIVEN);
+    let removed = |path: PathBuf| -> Result<()> {
+        let what = fs::symlink_metadata(&path).context("look at it")?;
+        let done = if what.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        done.with_context(|| format!("remove {}", path.display()))
+    };
+    for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+        let path = entry.context("an entry of the demo's directory")?.path();
+        if path != marker {
+            removed(path)?;
+        }
+    }
+    // Last: without it the next try would take the rest for somebody else's.
+    removed(marker)?;
+    if !given {
+        fs::remove_dir(dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    Ok(())
+}
 
 /// The Engine's version.
 pub(super) fn engine(settings: &Settings) -> Result<String> {
@@ -50,6 +115,13 @@ pub(super) fn is_our_proxy(settings: &Settings, container: &Value) -> bool {
     mounts.iter().any(ours)
 }
 
+/// Names of containers that use a network or volume, running or not.
+pub(super) fn users(settings: &Settings, kind: &str, name: &str) -> Result<Vec<String>> {
+    let filter = format!("{kind}={name}");
+    let args = ["ps", "-a", "--format", "{{.Names}}", "--filter", &filter];
+    Ok(settings.docker(&args, QUICK)?.ok()?.stdout.lines().map(str::to_owned).collect())
+}
+
 /// A machine on which somebody deploys for real is no place for a demo.
 pub(super) fn refuse_what_is_not_ours(settings: &Settings) -> Result<()> {
     let mut found = Vec::new();
@@ -71,4 +143,67 @@ pub(super) fn refuse_what_is_not_ours(settings: &Settings) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(dir: &Path) -> Settings {
+        Settings {
+            dir: dir.to_owned(),
+            docker_host: "unix:///nowhere".to_owned(),
+            programs: PathBuf::new(),
+            app: None,
+            stand_in: None,
+            proxy: None,
+        }
+    }
+
+    fn make_something_in(dir: &Path) {
+        fs::create_dir(dir.join("logs")).unwrap();
+        fs::write(dir.join("logs/agent.log"), "log").unwrap();
+        fs::write(dir.join("dhow"), "program").unwrap();
+        // What it points at is not in the directory.
+        std::os::unix::fs::symlink("/", dir.join("link")).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_the_demo_made_goes_with_it() {
+        let above = tempfile::tempdir().unwrap();
+        let dir = above.path().join("demo");
+        assert!(!is_claimed(&dir).unwrap());
+        claim(&settings(&dir)).unwrap();
+        assert!(is_claimed(&dir).unwrap());
+        make_something_in(&dir);
+        release(&dir).unwrap();
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn an_empty_directory_is_taken_and_given_back_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            assert!(!is_claimed(dir.path()).unwrap());
+            claim(&settings(dir.path())).unwrap();
+            assert!(is_claimed(dir.path()).unwrap());
+            make_something_in(dir.path());
+            release(dir.path()).unwrap();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn somebody_elses_directory_is_refused_also_where_it_holds_what_a_demo_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        make_something_in(dir.path());
+        // A directory of that name is no marker.
+        fs::create_dir(dir.path().join(MARKER)).unwrap();
+        let refused = is_claimed(dir.path()).unwrap_err().to_string();
+        for word in [dir.path().to_str().unwrap(), "did not make", "DHOW_DEMO_DIR"] {
+            assert!(refused.contains(word), "no {word:?} in {refused}");
+        }
+        let refused = is_claimed(&dir.path().join("dhow")).unwrap_err();
+        assert!(format!("{refused:#}").contains("DHOW_DEMO_DIR"), "{refused:#}");
+    }
 }

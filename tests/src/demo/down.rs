@@ -1,12 +1,11 @@
 //! Removes what the demo made, and nothing else.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use dhow_test_images::PROXY_REFERENCE;
 
-use super::claims::{NETWORK, PROXY, QUICK, VOLUME, inspect, is_our_proxy};
+use super::claims::{self, NETWORK, PROXY, QUICK, VOLUME, inspect, is_our_proxy};
 use super::{SERVICE, Settings, images, programs};
 
 /// Containers stop before they go.
@@ -22,11 +21,13 @@ pub fn down(settings: &Settings) -> Result<()> {
         rustix::process::geteuid().is_root(),
         "what the demo made belongs to root: run it with sudo"
     );
-    let removed = remove(settings)?;
-    if removed.is_empty() {
+    let Some(gone) = remove(settings)? else {
         println!("There is no demo on this machine.");
-    } else {
-        println!("Removed: {}.", removed.join(", "));
+        return Ok(());
+    };
+    println!("Removed: {}.", gone.removed.join(", "));
+    if !gone.left.is_empty() {
+        println!("Left, as others use them: {}.", gone.left.join(", "));
     }
     Ok(())
 }
@@ -35,14 +36,22 @@ pub(super) fn quietly(settings: &Settings) -> Result<()> {
     remove(settings).map(drop)
 }
 
-fn remove(settings: &Settings) -> Result<Vec<String>> {
-    let mut removed = Vec::new();
-    let proxy = inspect(settings, "container", PROXY)?.filter(|c| is_our_proxy(settings, c));
-    if !settings.dir.exists() && proxy.is_none() {
-        return Ok(removed);
+/// What became of what there was.
+#[derive(Default)]
+struct Gone {
+    removed: Vec<String>,
+    left: Vec<String>,
+}
+
+fn remove(settings: &Settings) -> Result<Option<Gone>> {
+    if !claims::is_claimed(&settings.dir)? {
+        return nothing_claimed(settings);
     }
+    let Gone { mut removed, mut left } = Gone::default();
+    // Before anything is looked at: the agent would bring it back, or make it only now.
     programs::stop_all(settings)?;
     removed.push("agent, controller and registry".to_owned());
+    let proxy = inspect(settings, "container", PROXY)?.filter(|c| is_our_proxy(settings, c));
     let label = format!("label=service={SERVICE}");
     let apps = settings.docker(&["ps", "-aq", "--filter", &label], QUICK)?.ok()?.stdout;
     let mut containers: Vec<&str> = apps.split_whitespace().collect();
@@ -51,13 +60,17 @@ fn remove(settings: &Settings) -> Result<Vec<String>> {
         settings.docker(&[&["rm", "-f", "-v"], &containers[..]].concat(), STOPS)?.ok()?;
         removed.push(format!("{} containers", containers.len()));
     }
-    // The demo refuses a machine that has these, so they are its own; unless somebody else booted a proxy meanwhile.
-    if inspect(settings, "container", PROXY)?.is_none() {
-        for (kind, name) in [("network", NETWORK), ("volume", VOLUME)] {
-            if inspect(settings, kind, name)?.is_some() {
-                settings.docker(&[kind, "rm", name], QUICK)?.ok()?;
-                removed.push(format!("{kind} {name}"));
-            }
+    // There was neither when the demo came, so they are its own; unless somebody took to them meanwhile.
+    for (kind, name) in [("network", NETWORK), ("volume", VOLUME)] {
+        if inspect(settings, kind, name)?.is_none() {
+            continue;
+        }
+        let users = claims::users(settings, kind, name)?;
+        if users.is_empty() {
+            settings.docker(&[kind, "rm", name], QUICK)?.ok()?;
+            removed.push(format!("{kind} {name}"));
+        } else {
+            left.push(format!("{kind} {name} ({})", users.join(", ")));
         }
     }
     let args = ["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &label];
@@ -71,10 +84,21 @@ fn remove(settings: &Settings) -> Result<Vec<String>> {
         settings.docker(&[&["rmi"], &images[..]].concat(), STOPS)?.ok()?;
         removed.push(format!("{} images", images.len()));
     }
-    if settings.dir.exists() {
-        fs::remove_dir_all(&settings.dir)
-            .with_context(|| format!("remove {}", settings.dir.display()))?;
-        removed.push(settings.dir.display().to_string());
+    claims::release(&settings.dir)?;
+    removed.push(settings.dir.display().to_string());
+    Ok(Some(Gone { removed, left }))
+}
+
+/// Without its directory it is not known any more what the demo made.
+fn nothing_claimed(settings: &Settings) -> Result<Option<Gone>> {
+    let proxy = inspect(settings, "container", PROXY)?;
+    if proxy.is_some_and(|proxy| is_our_proxy(settings, &proxy)) {
+        bail!(
+            "the container {PROXY} has files of a demo in {dir}, but the demo's directory was removed by hand, and with it \
+             the list of what the demo started. End its dhow-agent, dhow-controller and docker-registry, then remove the \
+             containers {PROXY} and {SERVICE}-…, the network {NETWORK} and the volume {VOLUME}",
+            dir = settings.dir.display()
+        );
     }
-    Ok(removed)
+    Ok(None)
 }

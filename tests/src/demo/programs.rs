@@ -22,22 +22,33 @@ fn records(settings: &Settings) -> PathBuf {
     settings.dir.join("programs")
 }
 
-/// Starts a program in a session of its own, so that it outlives this one and its terminal, and notes it.
+/// Notes its own process id and birth in the file that is its first argument, and becomes the program that the others name.
+const NOTED: &str = r#"note=$1; shift; printf "%s %s" $$ "$(cut -d " " -f 22 /proc/$$/stat)" > "$note" && exec "$@""#;
+
+/// Starts a program in a session of its own, so that it outlives this one and its terminal. It is noted before it runs: whoever
+/// ends the demo at any moment leaves no program that nobody knows of.
 pub(super) fn start(settings: &Settings, name: &str, command: &Command) -> Result<()> {
     let log = settings.dir.join(format!("logs/{name}.log"));
     let file = fs::File::options().create(true).append(true).open(&log);
     let file = file.with_context(|| format!("open {}", log.display()))?;
     let again = file.try_clone().context("share a log file")?;
+    fs::create_dir_all(records(settings)).context("create the directory of programs")?;
+    let record = records(settings).join(name);
     let mut own = Command::new("setsid");
+    own.args(["sh", "-c", NOTED, "sh"]).arg(&record);
     own.arg(command.get_program()).args(command.get_args());
     own.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     own.current_dir("/").stdin(Stdio::null()).stdout(file).stderr(again);
-    let child = own.spawn().with_context(|| format!("start {name}"))?;
-    let id = child.id();
-    let born = born(id).with_context(|| format!("{name} ended at once; see {}", log.display()))?;
-    fs::create_dir_all(records(settings)).context("create the directory of programs")?;
-    fs::write(records(settings).join(name), format!("{id} {born}"))
-        .with_context(|| format!("note {name}"))
+    let mut child = own.spawn().with_context(|| format!("start {name}"))?;
+    wait_until(&format!("{name} is noted"), GRACE, || {
+        if noted(&record) == Some(child.id()) {
+            return Ok(Some(()));
+        }
+        match child.try_wait().with_context(|| format!("wait for {name}"))? {
+            Some(status) => bail!("{name} ended at once ({status}); see {}", log.display()),
+            None => Ok(None),
+        }
+    })
 }
 
 /// When a process began, in clock ticks since the machine's start: with its id it names a process for good.
@@ -142,6 +153,13 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("1000");
         start(&settings, "agent", &command).unwrap();
+        // Noted by itself, under the name it goes on with.
+        let id = noted(&records(&settings).join("agent")).unwrap();
+        wait_until("it is the program", GRACE, || {
+            let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap();
+            Ok((name == "sleep\n").then_some(()))
+        })
+        .unwrap();
         assert!(runs(&settings, "agent"));
         // The same number with another birth is another process: it must live.
         let record = records(&settings).join("agent");
@@ -153,6 +171,20 @@ mod tests {
         fs::write(&record, &text).unwrap();
         stop_all(&settings).unwrap();
         assert!(born(id.parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_program_that_cannot_start_is_told_with_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        let told = start(&settings, "registry", &Command::new("/nowhere/registry"));
+        if let Err(error) = told {
+            assert!(error.to_string().contains("logs/registry.log"), "{error}");
+        }
+        wait_until("it has ended", GRACE, || Ok((!runs(&settings, "registry")).then_some(())))
+            .unwrap();
+        let log = fs::read_to_string(dir.path().join("logs/registry.log")).unwrap();
+        assert!(log.contains("/nowhere/registry"), "{log}");
     }
 
     #[test]

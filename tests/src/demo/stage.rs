@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use dhow_test_images::ARCHITECTURE;
 
 use super::programs::{free_port, runs, start};
 use super::tell::Teller;
@@ -101,7 +102,7 @@ impl Stage {
         let yml = format!(
             "service: {SERVICE}\nimage: {SERVICE}\nservers: [{HOST}]\n\
              registry:\n  server: {registry}\n  username: demo\n  password: [REGISTRY_PASSWORD]\n\
-             builder: {{arch: amd64}}\n\
+             builder: {{arch: {ARCHITECTURE}}}\n\
              proxy:\n  app_port: 80\n  healthcheck: {{path: /up, interval: 1, timeout: 5}}\n\
              \x20 run: {{http_port: {http}, https_port: {https}, bind_ips: [127.0.0.1]}}\n\
              env: {{secret: [GREETING]}}\n",

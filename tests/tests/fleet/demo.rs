@@ -1,14 +1,18 @@
 //! `make demo` on a host of its own: what a newcomer sees, and that it leaves no trace and harms nobody.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use dhow_test_images::{proxy_image, proxy_is_stand_in};
-use dhow_tests::fleet::run::{Output, run};
-use dhow_tests::fleet::{Host, binary};
+use dhow_tests::fleet::run::{Output, run, wait_until};
+use dhow_tests::fleet::{Host, binary, workspace_root};
 use dhow_tests::suite::Shared;
 use dhow_tests::{Fleet, FleetOptions};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// What `DHOW_PROXY_IMAGE` names, where the host can see it.
 const PROXY: &str = "proxy.tar";
@@ -19,13 +23,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Compiling the static programs of the images, where no test before has.
 const COMPILED: Duration = Duration::from_secs(600);
 
-/// The demo's own program on a host; the programs and images are where the host can see them.
-fn demo(host: &Host, verb: &str) -> Result<Output> {
+/// What `make demo` and `make demo-down` run, on a host, with this directory for all that is made; programs and images are where
+/// the host can see them.
+fn script(host: &Host, made: &str, verb: &str) -> Result<Command> {
     let dir = host.dir().join("demo-programs");
     let set = |name: &str, below: &str| format!("{name}={}", dir.join(below).display());
     let mut command = host.enter()?;
     command.arg("env").args([
-        set("DHOW_DEMO_DIR", "made"),
+        set("DHOW_DEMO_DIR", made),
         set("DHOW_BIN_DIR", ""),
         set("DHOW_DEMO_APP", "app.tar"),
         set("DHOW_DEMO_STAND_IN", "stand-in.tar"),
@@ -33,7 +38,12 @@ fn demo(host: &Host, verb: &str) -> Result<Output> {
     if !proxy_is_stand_in() {
         command.arg(set("DHOW_PROXY_IMAGE", PROXY));
     }
-    run(command.arg(dir.join("dhow-demo")).arg(verb), LIMIT)
+    command.arg(dir.join("tests/demo/run.sh")).arg(verb);
+    Ok(command)
+}
+
+fn demo(host: &Host, verb: &str) -> Result<Output> {
+    run(&mut script(host, "made", verb)?, LIMIT)
 }
 
 fn bring(host: &Host) -> Result<()> {
@@ -42,8 +52,13 @@ fn bring(host: &Host) -> Result<()> {
     for name in ["dhow", "dhow-agent", "dhow-controller", "dhow-demo"] {
         fs::copy(binary(name)?, dir.join(name)).with_context(|| format!("copy {name}"))?;
     }
-    let images =
-        run(std::process::Command::new(binary("dhow-demo")?).arg("images"), COMPILED)?.ok()?;
+    // Copied as well: the workspace may lie where a host has its own directories.
+    for name in ["tests/demo/run.sh", "tests/setup/as-root.sh"] {
+        let to = dir.join(name);
+        fs::create_dir_all(to.parent().context("a directory")?).context("create a directory")?;
+        fs::copy(workspace_root().join(name), to).with_context(|| format!("copy {name}"))?;
+    }
+    let images = run(Command::new(binary("dhow-demo")?).arg("images"), COMPILED)?.ok()?;
     if !proxy_is_stand_in() {
         fs::copy(proxy_image()?, dir.join(PROXY)).context("copy the proxy's image")?;
     }
@@ -82,38 +97,138 @@ pub(crate) fn the_demo_deploys_twice_under_load_and_leaves_no_trace(_: &mut Shar
     bring(host)?;
     refuses_what_is_not_its_own(host)?;
 
-    let line =
-        regex::Regex::new(r"^demo: v2 live at http://127\.0\.0\.1:\d+, \d+ requests, 0 failed$")?;
+    refuses_somebody_elses_directory(host)?;
+
     let before = traces(host)?;
-    // The second finds the first running.
+    let ports = Taken::ports(host, &[8080, 5000])?;
+    interrupted_in_the_second_deploy(host)?;
+    let line =
+        regex::Regex::new(r"^demo: v2 live at http://127\.0\.0\.1:(\d+), \d+ requests, 0 failed$")?;
+    // The first finds one that was interrupted, the second one that is whole.
     for round in 1..=2 {
         let said = demo(host, "up")?.ok().with_context(|| format!("round {round}"))?.stdout;
         let last = said.lines().last().unwrap_or_default();
-        ensure!(line.is_match(last), "round {round} ends with {last:?}:\n{said}");
+        let port = line.captures(last).map(|found| found[1].to_owned());
+        let port = port.with_context(|| format!("round {round} ends with {last:?}:\n{said}"))?;
+        ensure!(port != "8080", "round {round} takes a port in use:\n{said}");
+        ensure!(!said.contains("127.0.0.1:5000 "), "round {round} takes a port in use:\n{said}");
         // No proxy can be pulled here; the archive that is given is in the host's eyes.
         let proxy = if proxy_is_stand_in() {
             "a stand-in: the real one could not be pulled"
         } else {
             "demo-programs/proxy.tar (DHOW_PROXY_IMAGE)"
         };
-        for word in [proxy, "$ dhow deploy -P --version v2", "dhow-demo v2 is live on 1 host "] {
+        let earlier = "An earlier demo is there";
+        let deploy = "$ dhow deploy -P --version v2";
+        for word in [earlier, proxy, deploy, "dhow-demo v2 is live on 1 host "] {
             ensure!(said.contains(word), "round {round} does not say {word:?}:\n{said}");
         }
-        let earlier = said.contains("An earlier demo is there");
-        ensure!(earlier == (round == 2), "round {round}: {said}");
         ensure!(traces(host)? != before, "the demo does not go on running");
     }
     let status = host.dir().join("demo-programs/made/dhow");
     let said = host.exec(&[status.as_os_str(), "status".as_ref()])?.ok()?.stdout;
     ensure!(said.contains("1 of 1 on v2"), "{said}");
 
-    let said = demo(host, "down")?.ok()?.stdout;
-    ensure!(said.starts_with("Removed: "), "{said}");
+    leaves_what_others_use(host)?;
     let after = traces(host)?;
     ensure!(after == before, "before the demo:\n{before}\nafter it:\n{after}");
     let said = demo(host, "down")?.ok()?.stdout;
     ensure!(said.contains("There is no demo"), "{said}");
+    ports.free()?;
     fleet.down()
+}
+
+/// `down`, while a container of somebody else's is in the demo's network.
+fn leaves_what_others_use(host: &Host) -> Result<()> {
+    host.load(&host.dir().join("demo-programs/app.tar"))?;
+    let other = ["create", "--name", "other", "--network", "kamal", "--label", "service=other"];
+    host.docker(&[&other[..], &["dhow-demo:v1"]].concat())?.ok()?;
+    let said = demo(host, "down")?.ok()?.stdout;
+    ensure!(said.starts_with("Removed: "), "{said}");
+    ensure!(said.contains("Left, as others use them: network kamal (other)."), "{said}");
+    host.docker(&["network", "inspect", "kamal"])?.ok()?;
+    host.docker(&["rm", "other"])?.ok()?;
+    host.docker(&["network", "rm", "kamal"])?.ok()?;
+    host.docker(&["rmi", "dhow-demo:v1", "dhow-demo:v2"])?.ok().map(drop)
+}
+
+/// What a person's Ctrl-C does while v2 is on its way: the agent and the controller stay, and the next `up` finds them.
+fn interrupted_in_the_second_deploy(host: &Host) -> Result<()> {
+    let log = host.dir().join("demo-programs/interrupted.log");
+    let file = fs::File::create(&log).context("create a log")?;
+    let again = file.try_clone().context("share a log")?;
+    let mut command = script(host, "made", "up")?;
+    command.stdin(Stdio::null()).stdout(file).stderr(again).process_group(0);
+    let mut child = command.spawn().context("start the demo")?;
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
+    let reached = wait_until("v2 has a container", LIMIT, || {
+        if let Some(status) = child.try_wait()? {
+            bail!("the demo ended ({status}):\n{}", fs::read_to_string(&log)?);
+        }
+        let names = host.docker(&["ps", "-a", "--format", "{{.Names}}"])?.ok()?.stdout;
+        Ok(names.contains("dhow-demo-web-v2").then_some(()))
+    });
+    kill_process_group(group, Signal::INT).context("interrupt the demo")?;
+    child.wait().context("wait for the demo")?;
+    reached?;
+    let said = fs::read_to_string(&log)?;
+    ensure!(!said.contains("v2 is live"), "the deploy was over before it was interrupted:\n{said}");
+    wait_until("the demo and its client have ended", LIMIT, || {
+        let names = host.exec(&["sh", "-c", "cat /proc/[0-9]*/comm"])?.ok()?.stdout;
+        Ok(names.lines().all(|name| !["dhow", "dhow-demo"].contains(&name)).then_some(()))
+    })?;
+    ensure!(traces(host)?.contains("dhow-agent"), "the agent ended with the demo");
+    Ok(())
+}
+
+/// Ports in use on a host, as long as this is not dropped.
+struct Taken {
+    child: Child,
+    stdin: ChildStdin,
+}
+
+impl Taken {
+    fn ports(host: &Host, ports: &[u16]) -> Result<Self> {
+        let program = format!(
+            "import socket, sys; held = [socket.create_server(('127.0.0.1', port)) for port in {ports:?}]; \
+             print('held', flush=True); sys.stdin.read()"
+        );
+        let mut command = host.enter()?;
+        command.args(["python3", "-c", &program]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("start what takes ports")?;
+        let stdin = child.stdin.take().context("its input")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("its output")?).read_line(&mut line)?;
+        ensure!(line == "held\n", "the ports {ports:?} could not be taken");
+        Ok(Self { child, stdin })
+    }
+
+    fn free(mut self) -> Result<()> {
+        drop(self.stdin);
+        self.child.wait().context("wait for what took ports").map(drop)
+    }
+}
+
+/// A directory with files in it that the demo did not make stays as it is, and nothing else is done.
+fn refuses_somebody_elses_directory(host: &Host) -> Result<()> {
+    let dir = host.dir().join("demo-programs/precious");
+    let file = dir.join("data");
+    fs::create_dir(&dir).context("create a directory")?;
+    fs::write(&file, "somebody's").context("write a file")?;
+    // Of a name that a demo would use: without a marker it is somebody's as well.
+    host.docker(&["network", "create", "kamal"])?.ok()?;
+    let before = traces(host)?;
+    for verb in ["up", "down"] {
+        let refused = run(&mut script(host, "precious", verb)?, LIMIT)?;
+        ensure!(refused.code() == Some(1), "{verb} ended with {}", refused.status);
+        for word in ["demo-programs/precious", "did not make", "DHOW_DEMO_DIR"] {
+            ensure!(refused.stderr.contains(word), "{verb}: no {word:?} in {}", refused.stderr);
+        }
+        ensure!(fs::read_to_string(&file)? == "somebody's", "{verb} touched the file");
+    }
+    demo(host, "down")?.ok()?;
+    ensure!(traces(host)? == before, "somebody else's network was touched");
+    host.docker(&["network", "rm", "kamal"])?.ok().map(drop)
 }
 
 /// A machine on which somebody else deploys stays as it is.

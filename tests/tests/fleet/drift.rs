@@ -14,11 +14,13 @@ use crate::scene::{app, containers, loads, none_lost, routes, until_serves};
 /// The mending of one thing, its events included.
 const SECONDS: Duration = Duration::from_secs(20);
 
-/// Takes something away on host 1; it must be back, serving, and both told in `status`.
+/// Takes something away on host 1; it must be back, serving, and both told in `status`: of this unit, and that one of these steps
+/// mends it.
 fn comes_back(
     stage: &Stage<'_>,
     project: &Project,
     what: &str,
+    (unit, steps): (&str, &[&str]),
     take: impl FnOnce(&Host) -> Result<()>,
 ) -> Result<()> {
     let before = stage.events(project, 1)?;
@@ -26,11 +28,16 @@ fn comes_back(
     take(stage.fleet.host(1)).with_context(|| format!("take away: {what}"))?;
     // First gone, or an answer of what was there before would count.
     let told = |word: &str| {
-        wait_until(&format!("{what}: {word} is told"), SECONDS, || {
-            let now = stage.events(project, 1)?;
-            let new = now.iter().filter(|event| !before.contains(event));
-            Ok(new.filter(|event| event.contains(word)).count().checked_sub(1))
+        let words = steps.iter().map(|step| format!(" {unit}: {word}, `{step}"));
+        let words: Vec<String> = words.collect();
+        let mut new = Vec::new();
+        wait_until(&format!("{what}: {words:?} is told"), SECONDS, || {
+            new = stage.events(project, 1)?;
+            new.retain(|event| !before.contains(event));
+            let says = |event: &String| words.iter().any(|words| event.contains(words));
+            Ok(new.iter().any(says).then_some(()))
         })
+        .with_context(|| format!("told were {new:?}"))
     };
     told("drift found")?;
     told("repaired")?;
@@ -51,26 +58,30 @@ pub(crate) fn what_is_taken_away_comes_back_by_itself_and_is_told(
     let load = loads(fleet, &[2], None)?;
     let web = "drift-web-v1";
     let docker = |host: &Host, args: &[&str]| host.docker(args)?.ok().map(drop);
-    comes_back(&stage, &project, "a stopped container", |host| docker(host, &["stop", web]))?;
-    comes_back(&stage, &project, "a removed container", |host| docker(host, &["rm", "-f", web]))?;
-    comes_back(&stage, &project, "a lost route", |host| {
-        docker(host, &["exec", "kamal-proxy", "kamal-proxy", "remove", "drift-web"])
+    let role = "role drift/web";
+    let back = |what: &str, unit: &str, step: &str, words: &[&str]| {
+        comes_back(&stage, &project, what, (unit, &[step]), |host| docker(host, words))
+    };
+    back("a stopped container", role, "start drift-web-v1", &["stop", web])?;
+    back("a removed container", role, "create drift-web-v1 from ", &["rm", "-f", web])?;
+    let remove = ["exec", "kamal-proxy", "kamal-proxy", "remove", "drift-web"];
+    back("a lost route", role, "route drift-web to drift-web-v1:", &remove)?;
+    back("a stopped proxy", "proxy", "start kamal-proxy", &["stop", "kamal-proxy"])?;
+    back("a removed proxy", "proxy", "create kamal-proxy from ", &["rm", "-f", "kamal-proxy"])?;
+    let shell = |host: &Host, line: &str| {
+        let line = format!("export DOCKER_HOST=unix:///run/docker.sock; {line}");
+        host.exec(&["sh", "-c", &line])?.ok().map(drop)
+    };
+    // Of what takes several commands the agent may see a part first.
+    let network = ("proxy", &["create network kamal", "connect kamal-proxy to kamal"][..]);
+    comes_back(&stage, &project, "a network removed from under both", network, |host| {
+        let line = "for c in kamal-proxy drift-web-v1; do docker network disconnect -f kamal $c; \
+                    done && docker network rm kamal";
+        shell(host, line)
     })?;
-    comes_back(&stage, &project, "a stopped proxy", |host| docker(host, &["stop", "kamal-proxy"]))?;
-    comes_back(&stage, &project, "a removed proxy", |host| {
-        docker(host, &["rm", "-f", "kamal-proxy"])
-    })?;
-    comes_back(&stage, &project, "a network removed from under both", |host| {
-        let network = "for c in kamal-proxy drift-web-v1; do docker network disconnect -f kamal $c; \
-                       done && docker network rm kamal";
-        host.exec(&["sh", "-c", &format!("export DOCKER_HOST=unix:///run/docker.sock; {network}")])?
-            .ok()
-            .map(drop)
-    })?;
-    comes_back(&stage, &project, "everything at once", |host| {
-        let all = "docker rm -f kamal-proxy drift-web-v1; docker network rm kamal";
-        host.exec(&["sh", "-c", &format!("export DOCKER_HOST=unix:///run/docker.sock; {all}")])?;
-        Ok(())
+    let all = ("proxy", &["create network kamal", "create kamal-proxy from "][..]);
+    comes_back(&stage, &project, "everything at once", all, |host| {
+        shell(host, "docker rm -f kamal-proxy drift-web-v1; docker network rm kamal || true")
     })?;
     let here = fleet.host(1);
     let list = routes(here)?;

@@ -54,13 +54,15 @@ impl UnitLoop {
                     return (outcome, Some(Seen::of(aim.resolved, &observed, &times)));
                 }
             };
-            if aim.repairs && self.told.is_none() && !self.goes_back {
-                // A line of the audit log comes before what it tells of, and says less.
-                let tells = |step: &&Step| !matches!(step, Step::Audit { .. });
-                let first = steps.iter().find(tells).unwrap_or(&steps[0]).to_string();
-                let text = format!("{}: drift found, `{first}` is needed", self.unit);
+            if aim.repairs
+                && self.told.is_none()
+                && !self.goes_back
+                && let Some(step) = plan::most_telling(&steps)
+            {
+                let needed = step.to_string();
+                let text = format!("{}: drift found, `{needed}` is needed", self.unit);
                 self.event(EventKind::Drift, &text);
-                self.told = Some(first);
+                self.told = Some(needed);
             }
             tracing::info!(unit = %self.unit, generation = %aim.wanted.generation(), steps = steps.len(), "plan computed");
             for index in 0..steps.len() {

@@ -76,8 +76,8 @@ async fn a_container_removed_by_hand_comes_back_and_both_are_told() {
     agent.until("it serves again", || engine.answers("shop-web")).await;
     agent.until("both are told", || agent.told().len() == 2).await;
     let told = agent.told();
-    assert!(told[0].contains("drift"), "{told:?}");
-    assert!(told[1].contains("repaired"), "{told:?}");
+    assert!(told[0].contains("web: drift found, `create shop-web-v1 from "), "{told:?}");
+    assert!(told[1].contains("web: repaired"), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,6 +84,46 @@ enumerated! {
     }
 }
 
+impl StepKind {
+    /// How little a step says about what was found wrong: 0 for what is missing itself.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::CreateNetwork
+            | Self::CreateProxy
+            | Self::Create
+            | Self::Start
+            | Self::Unpause => 0,
+            // Also done before each start; without one it was the connection that was lost, and a route may follow from it.
+            Self::Connect => 1,
+            Self::StopProxy
+            | Self::Route
+            | Self::StopTraffic
+            | Self::ResumeTraffic
+            | Self::RemoveRoute
+            | Self::Stop => 2,
+            Self::CreateProxyDirectory
+            | Self::Pull
+            | Self::VerifyImage
+            | Self::WriteEnv
+            | Self::Rename
+            | Self::Remove
+            | Self::CleanAssets
+            | Self::CleanErrorPages
+            | Self::BridgeAssets
+            | Self::WriteErrorPages
+            | Self::WriteCertificate
+            | Self::CreateAppDirectory
+            | Self::Tag
+            | Self::PruneDangling
+            | Self::RemoveImage
+            | Self::RemoveAppFiles
+            | Self::RemoveEnv => 3,
+            Self::AwaitProxy | Self::AwaitDeploys | Self::AwaitReady | Self::AwaitDrain => 4,
+            Self::Audit | Self::Remember | Self::TakeLock | Self::ReleaseLock => 5,
+        }
+    }
+}
+
 impl Step {
     /// Its kind.
     pub fn kind(&self) -> StepKind {
