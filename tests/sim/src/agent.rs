@@ -8,7 +8,7 @@ use dhow_agent::answers::Answers;
 use dhow_agent::clock::Clock as _;
 use dhow_agent::converge;
 use dhow_agent::engine::Engine;
-use dhow_agent::execute::{Worker, WorkerSettings};
+use dhow_agent::execute::{Place, Worker, WorkerSettings};
 use dhow_agent::host::Homes;
 use dhow_agent::ledger::{Blobs, Events, Ledger};
 use dhow_agent::notify::Watchdog;
@@ -37,6 +37,7 @@ pub(crate) async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
         homes: Homes { base: host.dir.join("home"), passwd: host.dir.join("passwd") },
         memory: host.dir.join("memory"),
         breakpoints: Breakpoints::default(),
+        place: Place::Caller,
     };
     let now = Arc::clone(&clock);
     let worker = Worker::new(Arc::clone(&engine), settings, Arc::new(move || now.now()));
