@@ -14,7 +14,6 @@ use dhow_agent::ledger::{Blobs, Events, Ledger};
 use dhow_agent::notify::Watchdog;
 use dhow_agent::session::{Board, Connector, Fetcher, Rooms, SessionSettings};
 use dhow_agent::supervise::Supervisor;
-use dhow_proto::breakpoint::Breakpoints;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
@@ -36,7 +35,7 @@ pub(crate) async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     let settings = WorkerSettings {
         homes: Homes { base: host.dir.join("home"), passwd: host.dir.join("passwd") },
         memory: host.dir.join("memory"),
-        breakpoints: Breakpoints::default(),
+        breakpoints: world.breakpoints(),
         place: Place::Caller,
     };
     let now = Arc::clone(&clock);
