@@ -82,7 +82,7 @@ fn on_this_thread(number: usize, kill: Option<&Kill>) -> Result<Outcome, String>
     drop(setup);
     let engines = world.hosts.iter().map(|host| host.engine.clone()).collect();
     let mut deaths = Vec::new();
-    deaths.extend(play.death().map(|(point, death)| (point, death)));
+    deaths.extend(play.death());
     deaths.extend(kill.map(|kill| (kill.point(), kill.death())));
     let expected = deaths.len();
     world.fate = Some(Fate::new(engines, deaths));
