@@ -12,7 +12,7 @@ FILTER ?=
 # once more. So the fleet takes programs that were built with the tests.
 PROGRAMS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug
 
-.PHONY: help build dist programs setup fmt lint check unit fuzz sim conformance test-fleet deny advisories test demo demo-down bench fleet-clean
+.PHONY: help build dist programs setup fmt lint check unit fuzz sim kills conformance test-fleet deny advisories test demo demo-down bench fleet-clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -39,7 +39,7 @@ fmt: ## check the format
 
 lint: ## check the lints, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --workspace --test fleet --test sim -- -D warnings
+	cargo clippy --workspace --test fleet --test sim --test kills -- -D warnings
 
 check: fmt lint ## the quick half of `test`
 
@@ -49,6 +49,9 @@ unit: ## run all tests that need neither root nor Docker
 
 sim: ## run 500 simulated networks full of faults; DHOW_SIM_SEED=N for one of them, DHOW_SIM_SEEDS=N for so many
 	cargo test --workspace --test sim
+
+kills: ## kill each program at each kind of point of a rollout, simulated; DHOW_SIM_KILLS=all for every point of every play
+	cargo test --workspace --test kills
 
 programs: ## build everything the tests run
 	cargo build --workspace --all-targets
@@ -78,7 +81,7 @@ advisories: ## look for known vulnerabilities; needs the network
 	  echo "advisories: SKIPPED, because the RustSec database could not be fetched (see above)"; }
 
 # In the order in which a mistake is found soonest; the fleet last, with its runner's closing lines.
-test: setup fmt lint deny advisories unit fuzz sim conformance test-fleet ## everything, as CI runs it
+test: setup fmt lint deny advisories unit fuzz sim kills conformance test-fleet ## everything, as CI runs it
 
 # Some groups only: make bench GROUP="deploy idle". The agent is the static one that is shipped, or with AGENT=release that of `build`.
 GROUP ?=

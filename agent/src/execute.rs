@@ -40,6 +40,17 @@ pub struct WorkerSettings {
     pub memory: PathBuf,
     /// Where a test stops: before and after each step.
     pub breakpoints: Breakpoints,
+    /// Where many files are copied.
+    pub place: Place,
+}
+
+/// Where work is done that takes a while and never waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On threads that may block.
+    BlockingThread,
+    /// On the caller's: for simulated time, which a thread outside of it would not keep to.
+    Caller,
 }
 
 /// Opened bundles of one intent. `Debug` shows names only.
@@ -106,6 +117,9 @@ pub struct Worker {
     swept: tokio::sync::Mutex<BTreeSet<PathBuf>>,
     /// Serialises changes of the memory's files.
     writing: tokio::sync::Mutex<()>,
+    /// One at a time: a rollout's end lets the app and its role want the same assets at once, and both use one container
+    /// and one directory for them.
+    bridging: tokio::sync::Mutex<()>,
     /// Read by routing steps, written by whoever stops the proxy. Held across a whole step on purpose.
     routing: tokio::sync::RwLock<()>,
     /// Since when each service has its targets.
@@ -123,6 +137,7 @@ impl Worker {
             memory,
             swept: tokio::sync::Mutex::default(),
             writing: tokio::sync::Mutex::default(),
+            bridging: tokio::sync::Mutex::default(),
             routing: tokio::sync::RwLock::default(),
             switches: Mutex::default(),
         }

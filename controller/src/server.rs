@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dhow_proto::breakpoint::Breakpoints;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -88,6 +89,8 @@ pub struct Rooms {
     pub blobs: Blobs,
     /// `HOST:PORT` under which agents and people may reach a controller.
     pub addresses: Vec<String>,
+    /// Where a test may stop a rollout.
+    pub breakpoints: Breakpoints,
 }
 
 /// A controller that serves.
@@ -145,6 +148,7 @@ pub async fn start(
         addresses: addresses(&settings, &names, address.port()),
         tokens: Tokens::new(Arc::clone(&store), Arc::clone(&clock), &ca),
         blobs: Blobs::open(&settings.blob_dir())?,
+        breakpoints: Breakpoints::at(settings.breakpoints.clone()),
         settings: Arc::new(settings),
         clock,
         store,

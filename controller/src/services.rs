@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::wire::control_service_server::ControlServiceServer;
 use dhow_proto::wire::enrolment_service_server::EnrolmentServiceServer;
 use dhow_proto::wire::fleet_service_server::FleetServiceServer;
@@ -61,7 +60,7 @@ pub async fn services(rooms: &Rooms, supervisor: &mut Supervisor) -> Result<Rout
         rollout::Settings {
             replica: "local".to_owned(),
             await_client: rooms.settings.client_wait,
-            breakpoints: Breakpoints::at(rooms.settings.breakpoints.clone()),
+            breakpoints: rooms.breakpoints.clone(),
         },
     )?;
     let control = ControlApi {

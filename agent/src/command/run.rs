@@ -21,7 +21,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::converge;
 use crate::engine::Engine;
 use crate::engine::docker::Docker;
-use crate::execute::{Worker, WorkerSettings};
+use crate::execute::{Place, Worker, WorkerSettings};
 use crate::host::Homes;
 use crate::ledger::{Blobs, Disk, Events, Ledger, collect_blobs};
 use crate::notify::{Watchdog, tell};
@@ -93,6 +93,7 @@ fn start(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Su
         homes: Homes { base: settings.home.clone(), passwd: PathBuf::from("/etc/passwd") },
         memory: state.join("memory"),
         breakpoints: Breakpoints::at(settings.breakpoints.clone()),
+        place: Place::BlockingThread,
     };
     let now = clock.clone();
     let worker = Worker::new(engine.clone(), worker_settings, Arc::new(move || now.now()));

@@ -10,7 +10,7 @@ use dhow_proto::wire::FailureKind;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use super::{StepContext, Worker};
+use super::{Place, StepContext, Worker};
 use crate::engine::{ContainerBody, EngineError, NewContainer};
 use crate::host::{self, AssetKind, Layout};
 use crate::plan::Step;
@@ -122,6 +122,7 @@ impl Worker {
     /// Copies the assets out of a container that is created and never started (host-effects: asset bridging).
     async fn bridge_assets(&self, step: &Step, assets: &Assets<'_>, layout: &Layout) -> Done {
         let Assets { app, role, version, old, image, path } = assets;
+        let _bridging = self.bridging.lock().await;
         let name = format!("{}-assets", app.role_prefix(role));
         let fail = |e: EngineError| self.engine_failure(step, &e);
         // Left behind by a crash; one that runs (of an old Kamal) is stopped first.
@@ -145,7 +146,7 @@ impl Worker {
         let old = old
             .map(|old| (directory(AssetKind::Extracted, old), directory(AssetKind::Volumes, old)));
         // Off the runtime: this may be many files.
-        let bridged = tokio::task::spawn_blocking(move || -> io::Result<()> {
+        let copy = move || -> io::Result<()> {
             host::extract(&tar, &new_extracted, owner)?;
             host::bridge(&new_extracted, &new_volume, owner)?;
             if let Some((extracted, volume)) = old {
@@ -154,8 +155,12 @@ impl Worker {
                 let _ = host::bridge(&extracted, &new_volume, owner);
             }
             Ok(())
-        });
-        match bridged.await {
+        };
+        let bridged = match self.settings.place {
+            Place::BlockingThread => tokio::task::spawn_blocking(copy).await,
+            Place::Caller => Ok(copy()),
+        };
+        match bridged {
             Ok(result) => self.file(step, result),
             Err(_) => Err(self.failure(step, FailureKind::Other, "copying assets was interrupted")),
         }

@@ -8,13 +8,12 @@ use dhow_agent::answers::Answers;
 use dhow_agent::clock::Clock as _;
 use dhow_agent::converge;
 use dhow_agent::engine::Engine;
-use dhow_agent::execute::{Worker, WorkerSettings};
+use dhow_agent::execute::{Place, Worker, WorkerSettings};
 use dhow_agent::host::Homes;
 use dhow_agent::ledger::{Blobs, Events, Ledger};
 use dhow_agent::notify::Watchdog;
 use dhow_agent::session::{Board, Connector, Fetcher, Rooms, SessionSettings};
 use dhow_agent::supervise::Supervisor;
-use dhow_proto::breakpoint::Breakpoints;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
@@ -36,7 +35,8 @@ pub(crate) async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
     let settings = WorkerSettings {
         homes: Homes { base: host.dir.join("home"), passwd: host.dir.join("passwd") },
         memory: host.dir.join("memory"),
-        breakpoints: Breakpoints::default(),
+        breakpoints: world.breakpoints(),
+        place: Place::Caller,
     };
     let now = Arc::clone(&clock);
     let worker = Worker::new(Arc::clone(&engine), settings, Arc::new(move || now.now()));

@@ -79,6 +79,11 @@ impl Checks {
         }
     }
 
+    /// Everything on a host was stopped with its Engine: that it serves again is asked in the end.
+    pub(crate) fn stopped(&mut self, host: usize) {
+        self.served.remove(&host);
+    }
+
     fn note(&mut self, text: &str) {
         // FNV-1a.
         for byte in text.bytes() {
@@ -226,7 +231,7 @@ pub(crate) fn containers(world: &World, host: usize) -> String {
 }
 
 /// What the host keeps of its units.
-fn ledger(world: &World, host: usize) -> Result<Ledger, Broken> {
+pub(crate) fn ledger(world: &World, host: usize) -> Result<Ledger, Broken> {
     // The agent has its own open.
     let disk = Arc::new(world.hosts[host].disk.copy());
     Ledger::open(Path::new(LEDGER), disk).map_err(|e| format!("h{host}: {e}"))
@@ -311,7 +316,7 @@ pub(crate) fn ended(world: &World) -> Result<(), Broken> {
     Ok(())
 }
 
-fn headers(world: &World) -> Result<Vec<Header>, Broken> {
+pub(crate) fn headers(world: &World) -> Result<Vec<Header>, Broken> {
     let entries = entries(world, "rollout/");
     let own = entries.iter().filter(|e| e.key.as_str().is_some_and(|k| k.split('/').count() == 2));
     let mut headers = own.map(parse).collect::<Result<Vec<_>, _>>()?;

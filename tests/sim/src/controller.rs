@@ -43,6 +43,7 @@ pub(crate) async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
         ca,
         revocations,
         blobs: Blobs::open_working(&state_dir.join("blobs"), Place::Caller)?,
+        breakpoints: world.breakpoints(),
         addresses: names.iter().map(|name| format!("{name}:{PORT}")).collect(),
     };
     let mut supervisor = Supervisor::new();

@@ -10,20 +10,26 @@
 //! shuffle  messages repeated and reordered             gate      a controller that is paused between its writes
 //! world    what outlives a crash                       controller, agent, person   the programs
 //! run      steps through a scenario                    check     the promises
+//! kills    the same world, calm but for a death at a point of a rollout
 //! ```
 
 mod agent;
 mod check;
 mod clock;
 mod controller;
+mod furnish;
 mod gate;
+mod kills;
 mod net;
 mod number;
 mod person;
+mod process;
 mod run;
 mod scenario;
 mod shuffle;
 mod world;
 
+pub use kills::{Kill, Outcome, PLAYS, Program, Victim, kinds, play, what};
+pub use process::in_a_process;
 pub use run::{Summary, simulate};
 pub use scenario::Scenario;

@@ -16,9 +16,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::furnish;
+use crate::kills::Fate;
 use crate::net::PORT;
 use crate::scenario::{Action, CALM};
-use crate::world::{CONTROLLERS, World, app, hook_files};
+use crate::world::{CONTROLLERS, Person, World, app, hook_files};
 
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(700);
@@ -42,16 +44,39 @@ pub(crate) async fn run(world: Arc<World>, index: usize) -> anyhow::Result<()> {
             seen: 0,
             announced: None,
             ran: Vec::new(),
+            sealed: match world.scenario.furnished {
+                true => furnish::uploads(&world, action.version),
+                false => (None, Vec::new()),
+            },
         };
+        if number + 1 == world.scenario.people[index].len() {
+            world.fate.iter().for_each(Fate::arm);
+        }
         match action.leaves {
             // Dropped with its connection, whatever it is at.
             Some(after) => {
                 let _ = tokio::time::timeout(after, visit.follow()).await;
             }
-            None => visit.follow().await,
+            None => mortal(person, &mut visit).await,
         }
     }
     Ok(())
+}
+
+/// To the end. What a client knew dies with it: but for the rollout's name, which its person saw.
+async fn mortal(person: &Person, visit: &mut Visit<'_>) {
+    let mut has_client = person.has_client.subscribe();
+    loop {
+        tokio::select! {
+            biased;
+            _ = has_client.wait_for(|has| !has) => {}
+            () = visit.follow() => return,
+        }
+        (visit.seen, visit.announced) = (0, None);
+        visit.ran.clear();
+        // The other end is gone with the simulation only.
+        let _ = has_client.wait_for(|has| *has).await;
+    }
 }
 
 struct Visit<'a> {
@@ -64,6 +89,8 @@ struct Visit<'a> {
     announced: Option<wire::HookRequest>,
     /// Hooks that ran, and how they ended.
     ran: Vec<(String, i32)>,
+    /// The list of sealed bundles, and what is uploaded beside the spec: sealed once, as one start is one rollout.
+    sealed: (Option<BlobRef>, Vec<Vec<u8>>),
 }
 
 impl Visit<'_> {
@@ -114,7 +141,9 @@ impl Visit<'_> {
             _ => Up::Start(self.start(blob)),
         };
         if matches!(first, Up::Start(_)) {
-            upload(&mut client, blob, spec).await?;
+            for bytes in std::iter::once(spec).chain(self.sealed.1.clone()) {
+                upload(&mut client, bytes).await?;
+            }
         }
         send(&requests, first).await;
         let mut responses = client.deploy(ReceiverStream::new(stream)).await?.into_inner();
@@ -131,15 +160,29 @@ impl Visit<'_> {
                 }
                 Some(Down::Event(event)) => {
                     self.seen = self.seen.max(event.sequence);
-                    if let Some(Kind::Hook(hook)) = event.kind
-                        && hook.state() == wire::HookState::Started
+                    let Some(Kind::Hook(hook)) = event.kind else { continue };
+                    let started = hook.state() == wire::HookState::Started;
+                    if started
                         && let Some(mine) = self.announced.take_if(|a| a.hook_id == hook.hook_id)
                     {
+                        self.point("is to run", &mine.name).await;
                         self.world.hook_ran(&mine.hook_id);
+                        self.point("ran", &mine.name).await;
                         let failed = self.action.failing == Some(mine.name.as_str());
                         self.ran.push((mine.hook_id.clone(), i32::from(failed)));
                         tokio::time::sleep(Duration::from_millis(300)).await;
                         send(&requests, finished(&mine.hook_id, i32::from(failed))).await;
+                    }
+                    let unknown = hook.state() == wire::HookState::Unknown;
+                    if unknown
+                        && self.action.looks
+                        && !self.ran.iter().any(|(id, _)| *id == hook.hook_id)
+                    {
+                        if !self.world.has_run(&hook.hook_id) {
+                            self.world.hook_ran(&hook.hook_id);
+                        }
+                        self.ran.push((hook.hook_id.clone(), 0));
+                        send(&requests, finished(&hook.hook_id, 0)).await;
                     }
                 }
                 Some(Down::Finished(over)) => {
@@ -150,6 +193,10 @@ impl Visit<'_> {
             }
         }
         Ok(false)
+    }
+
+    async fn point(&self, what: &str, hook: &str) {
+        self.world.breakpoints().reach(|| format!("client {what} {hook}")).await;
     }
 
     fn start(&self, spec: BlobRef) -> wire::StartRollout {
@@ -167,12 +214,12 @@ impl Visit<'_> {
             operation: self.action.operation.into(),
             version: format!("v{}", self.action.version),
             spec: Some(spec.into()),
-            bundles: None,
+            bundles: self.sealed.0.map(Into::into),
             options: Some(wire::RolloutOptions {
                 hosts: self.world.hosts.iter().map(|h| h.name.clone()).collect(),
                 roles,
                 skip_offline: self.action.skip_offline,
-                wait_for_hosts: seconds(3),
+                wait_for_hosts: seconds(self.world.scenario.wait_for_hosts.as_secs().cast_signed()),
                 failure_policy: policy.into(),
                 await_client: seconds(20),
                 ..Default::default()
@@ -188,13 +235,9 @@ impl Visit<'_> {
     }
 }
 
-async fn upload(
-    client: &mut ControlServiceClient<Channel>,
-    blob: BlobRef,
-    bytes: Vec<u8>,
-) -> Result<(), Status> {
+async fn upload(client: &mut ControlServiceClient<Channel>, bytes: Vec<u8>) -> Result<(), Status> {
     use wire::upload_request::Message;
-    let messages = [Message::Blob(blob.into()), Message::Data(Bytes::from(bytes))];
+    let messages = [Message::Blob(BlobRef::of(&bytes).into()), Message::Data(Bytes::from(bytes))];
     let requests = messages.map(|message| wire::UploadRequest { message: Some(message) });
     client.upload(tokio_stream::iter(requests)).await?;
     Ok(())

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use dhow_agent::engine::fake::Restore;
 use rand::SeedableRng as _;
 use turmoil::Sim;
 
 use crate::check::{self, Broken, Checks};
+use crate::kills::{Death, Fate};
 use crate::number::Numbers;
 use crate::scenario::{CALM, Fault, Scenario};
 use crate::world::{CONTROLLERS, World};
@@ -70,8 +72,8 @@ fn on_this_thread(seed: u64) -> Result<Summary, String> {
     Ok(Summary { trace: run.checks.trace, succeeded, ended })
 }
 
-struct Run {
-    world: Arc<World>,
+pub(crate) struct Run {
+    pub(crate) world: Arc<World>,
     sim: Sim<'static>,
     checks: Checks,
     /// What changes when; the next one last.
@@ -87,7 +89,7 @@ fn name(host: usize) -> String {
 }
 
 impl Run {
-    fn new(world: Arc<World>) -> Self {
+    pub(crate) fn new(world: Arc<World>) -> Self {
         let scenario = &world.scenario;
         let mut sim = turmoil::Builder::new()
             .rng_seed(scenario.seed)
@@ -129,19 +131,36 @@ impl Run {
     fn all(&mut self) -> Result<(), Broken> {
         self.until(CALM, true)?;
         self.calm();
-        self.quiet()?;
-        check::ended(&self.world)?;
+        self.end_well()?;
         self.second_life()
+    }
+
+    /// Whatever happened: everything comes to rest, and nothing is left behind.
+    pub(crate) fn end_well(&mut self) -> Result<(), Broken> {
+        self.quiet()?;
+        check::ended(&self.world)
+    }
+
+    /// When it is.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
     }
 
     fn step(&mut self) -> Result<(), Broken> {
         self.people_left = !self.sim.step().map_err(|e| format!("a program ended: {e}"))?;
         self.world.now.set(self.sim.elapsed());
+        if let Some(Death { fault, late }) = self.world.fate.as_ref().and_then(Fate::dying) {
+            match late.is_zero() {
+                true => self.change(Change::Begin(fault)),
+                false => self.later(late, Change::Begin(fault)),
+            }
+            self.world.fate.iter().for_each(Fate::is_done);
+        }
         self.checks.step()
     }
 
     /// Steps on; with `early`, until nothing is left to do.
-    fn until(&mut self, end: Duration, early: bool) -> Result<(), Broken> {
+    pub(crate) fn until(&mut self, end: Duration, early: bool) -> Result<(), Broken> {
         while self.sim.elapsed() < end && !(early && !self.people_left && self.changes.is_empty()) {
             while self.changes.last().is_some_and(|(at, _)| *at <= self.sim.elapsed()) {
                 let (_, change) = self.changes.pop().expect("there is one");
@@ -240,6 +259,14 @@ impl Run {
                 CONTROLLERS.iter().for_each(|&c| self.sim.partition(format!("p{person}"), c));
                 *lasts
             }
+            Fault::Client { person, lasts } => {
+                self.world.people[*person].has_client.send_replace(false);
+                *lasts
+            }
+            Fault::Engine { host, lasts, .. } => {
+                self.world.hosts[*host].engine.go_away();
+                *lasts
+            }
         }
     }
 
@@ -282,6 +309,15 @@ impl Run {
                 }
             }
             Fault::Person { person, .. } => self.repair(&format!("p{person}")),
+            Fault::Client { person, .. } => {
+                self.world.people[*person].has_client.send_replace(true);
+            }
+            Fault::Engine { host, restore, .. } => {
+                self.world.hosts[*host].engine.come_back(*restore);
+                if *restore == Restore::Stopped {
+                    self.checks.stopped(*host);
+                }
+            }
         }
     }
 

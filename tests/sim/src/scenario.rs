@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use dhow_agent::engine::fake::Behaviour;
+use dhow_agent::engine::fake::{Behaviour, Restore};
 use dhow_proto::wire::Operation;
 
 use crate::number::Numbers;
@@ -31,6 +31,8 @@ pub(crate) struct Action {
     pub(crate) leaves: Option<Duration>,
     pub(crate) skip_offline: bool,
     pub(crate) rolls_back: bool,
+    /// Whoever is told that a hook was left behind looks whether it ran, runs it where it did not, and says so.
+    pub(crate) looks: bool,
 }
 
 /// One thing that goes wrong. Hosts by their index; each lasts for a while.
@@ -50,6 +52,10 @@ pub(crate) enum Fault {
     Paused { lasts: Duration },
     /// A person is cut off.
     Person { person: usize, lasts: Duration },
+    /// A person's client is killed; later they attach to what it began.
+    Client { person: usize, lasts: Duration },
+    /// A host's Engine is killed.
+    Engine { host: usize, restore: Restore, lasts: Duration },
 }
 
 /// All of it.
@@ -64,6 +70,10 @@ pub struct Scenario {
     pub(crate) behaviours: BTreeMap<(usize, usize), Behaviour>,
     pub(crate) people: Vec<Vec<Action>>,
     pub(crate) faults: Vec<(Duration, Fault)>,
+    /// The app has all that a config may give it: files, a certificate, a second network, boot groups, and prunes soon.
+    pub(crate) furnished: bool,
+    /// How long a rollout waits for hosts that are away.
+    pub(crate) wait_for_hosts: Duration,
     pub(crate) tick: Duration,
     pub(crate) latency: Duration,
     pub(crate) odds: Odds,
@@ -95,6 +105,8 @@ impl Scenario {
             behaviours,
             people,
             faults,
+            furnished: false,
+            wait_for_hosts: Duration::from_secs(3),
             tick: Duration::from_millis([40, 80, 120][n.index(3)]),
             latency: n.millis(1, 300),
             odds,
@@ -169,6 +181,7 @@ fn action(n: &mut Numbers, first: bool) -> Action {
         leaves: n.percent(15).then(|| n.millis(100, 12_000)),
         skip_offline: n.percent(40),
         rolls_back: n.percent(25),
+        looks: false,
     }
 }
 

@@ -13,6 +13,7 @@ use dhow_controller::ca::{Ca, Identity, Role, UserName, Validity, WrapSecret};
 use dhow_controller::host::HostRecord;
 use dhow_controller::store::Store;
 use dhow_controller::store::memory::Memory;
+use dhow_proto::breakpoint::Breakpoints;
 use dhow_proto::dial::Address;
 use dhow_proto::model::spec::{BootSpec, RegistrySpec, RoleHost, RoleSpec, Spec, TemplateSpec};
 use dhow_proto::model::template::{
@@ -26,13 +27,15 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::clock::{HostClock, Now};
+use crate::furnish;
+use crate::kills::Fate;
 use crate::net::PORT;
 use crate::scenario::{Scenario, VERSIONS};
 
 /// Controller processes that may exist at a time: one, and the one that was paused.
 pub(crate) const CONTROLLERS: [&str; 2] = ["c0", "c1"];
 
-const REPOSITORY: &str = "registry/shop";
+pub(crate) const REPOSITORY: &str = "registry/shop";
 
 /// A host.
 pub(crate) struct HostWorld {
@@ -48,6 +51,8 @@ pub(crate) struct HostWorld {
 pub(crate) struct Person {
     pub(crate) certificate: Vec<u8>,
     pub(crate) key: Vec<u8>,
+    /// False while it is dead.
+    pub(crate) has_client: watch::Sender<bool>,
 }
 
 /// What became of what people asked for: by rollout id, the answer to the start.
@@ -68,6 +73,8 @@ pub(crate) struct World {
     pub(crate) gates: [watch::Sender<bool>; 2],
     /// The controller that is to run.
     pub(crate) active: AtomicUsize,
+    /// Who dies at which point, where anybody is to.
+    pub(crate) fate: Option<Fate>,
     pub(crate) dir: tempfile::TempDir,
 }
 
@@ -108,6 +115,7 @@ impl World {
             hooks: Mutex::default(),
             gates: [watch::Sender::new(true), watch::Sender::new(true)],
             active: AtomicUsize::new(0),
+            fate: None,
             dir,
         })
     }
@@ -126,8 +134,25 @@ impl World {
         *hooks.entry(id.to_owned()).or_default() += 1;
     }
 
+    pub(crate) fn has_run(&self, id: &str) -> bool {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
+    /// What programs ask at each point of theirs.
+    pub(crate) fn breakpoints(&self) -> Breakpoints {
+        self.fate.as_ref().map_or_else(Breakpoints::default, Fate::breakpoints)
+    }
+
     /// The spec of a version.
     pub(crate) fn spec(&self, version: usize, rolls_back: bool) -> Spec {
+        let mut spec = self.plain_spec(version, rolls_back);
+        if self.scenario.furnished {
+            furnish::spec(&mut spec, version);
+        }
+        spec
+    }
+
+    fn plain_spec(&self, version: usize, rolls_back: bool) -> Spec {
         let role = |name: &str, on: Vec<usize>, proxied: bool| RoleSpec {
             name: name.parse().expect("a role's name"),
             hosts: on
@@ -211,6 +236,9 @@ fn template(version: usize, proxied: bool) -> RoleTemplate {
 
 fn engine(scenario: &Scenario, host: usize, clock: HostClock) -> FakeEngine {
     let engine = FakeEngine::with_clock(Arc::new(move || clock.time()));
+    if scenario.furnished {
+        furnish::engine(&engine);
+    }
     let proxy = format!("{}:{}", kamal::PROXY_REPOSITORY, kamal::PROXY_VERSION);
     engine.publish(FakeImage::new(&proxy, None, "proxy"), None);
     for version in 1..=VERSIONS {
@@ -218,6 +246,9 @@ fn engine(scenario: &Scenario, host: usize, clock: HostClock) -> FakeEngine {
         let mut image = FakeImage::new(&format!("{REPOSITORY}:{name}"), Some("shop"), &name);
         if let Some(behaviour) = scenario.behaviours.get(&(host, version)) {
             image = image.behaving(behaviour.clone());
+        }
+        if scenario.furnished {
+            furnish::image(&mut image, version);
         }
         engine.publish(image, None);
     }
@@ -291,7 +322,11 @@ async fn person(index: usize, ca: &Ca, store: &dyn Store) -> anyhow::Result<Pers
         expires_at: Some(issued.not_after),
     };
     store.put(format!("user/{name}"), serde_json::to_vec(&record)?).await?;
-    Ok(Person { certificate: issued.certificate_der, key: key.serialize_der() })
+    Ok(Person {
+        certificate: issued.certificate_der,
+        key: key.serialize_der(),
+        has_client: watch::Sender::new(true),
+    })
 }
 
 /// Hooks as a client offers them.

@@ -3,11 +3,11 @@
 //! `DHOW_SIM_SEEDS=N` runs so many (500), from `DHOW_SIM_FIRST` (0) on; `DHOW_SIM_SEED=N` runs that one here, and tells all.
 //! Every hundredth is run twice, and must go the same way.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dhow_sim::{Scenario, Summary, simulate};
+use dhow_sim::{Scenario, Summary, in_a_process, simulate};
 use tracing_subscriber::EnvFilter;
 
 const SEEDS: u64 = 500;
@@ -57,26 +57,8 @@ fn one(seed: u64) -> ExitCode {
 
 /// Of one seed's process; the error is what to tell a person.
 fn child(seed: u64) -> Result<String, String> {
-    let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    // Its own end, should a simulation never end.
-    let output = Command::new("timeout")
-        .args(["-k", "1", "300"])
-        .arg(program)
-        .env(CHILD, seed.to_string())
-        .output()
-        .map_err(|e| format!("seed {seed} could not be started: {e}"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    match output.status.success() {
-        true => Ok(text(&output.stdout)),
-        false => {
-            let (said, errors) = (text(&output.stdout), text(&output.stderr));
-            Err(format!(
-                "seed {seed}: {}\n{said}\n{errors}\n{}",
-                output.status,
-                Scenario::new(seed)
-            ))
-        }
-    }
+    in_a_process(CHILD, &seed.to_string())
+        .map_err(|error| format!("seed {seed}: {error}\n{}", Scenario::new(seed)))
 }
 
 fn many(first: u64, count: u64) -> ExitCode {

@@ -12,7 +12,7 @@ use dhow_agent::clock::{Clock as _, SystemClock};
 use dhow_agent::converge;
 use dhow_agent::engine::Engine;
 use dhow_agent::engine::fake::{FakeEngine, FakeImage};
-use dhow_agent::execute::{Worker, WorkerSettings};
+use dhow_agent::execute::{Place, Worker, WorkerSettings};
 use dhow_agent::host::Homes;
 use dhow_agent::ledger::{Blobs, Disk, Events, Ledger};
 use dhow_agent::notify::Watchdog;
@@ -113,6 +113,7 @@ async fn run(state: &Path, engine: FakeEngine, shutdown: CancellationToken) -> R
         homes: Homes { base: home, passwd },
         memory: state.join("memory"),
         breakpoints: Breakpoints::default(),
+        place: Place::BlockingThread,
     };
     let engine: Arc<dyn Engine> = Arc::new(engine);
     let now = Arc::clone(&clock);

@@ -10,7 +10,7 @@ use super::world::{
 };
 use crate::engine::fake::FakeImage;
 use crate::engine::{ContainerBody, Engine as _, EngineError, NewContainer};
-use crate::plan::staged_digest;
+use crate::plan::{Step, staged_digest};
 
 fn lock() -> KamalLock {
     KamalLock {
@@ -262,6 +262,47 @@ fn tar(path: &str, content: &str) -> bytes::Bytes {
     header.set_mode(0o644);
     builder.append_data(&mut header, path, content.as_bytes()).unwrap();
     builder.into_inner().unwrap().into()
+}
+
+/// As when a rollout ends and takes a version back: nothing makes the app's unit wait for the role's, or the other way
+/// round.
+#[tokio::test]
+async fn the_same_assets_may_be_laid_out_by_two_units_at_once() {
+    let world = World::ready().await;
+    let mut builder = tar::Builder::new(Vec::new());
+    // Many: the first still copies them when the second begins.
+    for number in 0..3000 {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(2);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, format!("./{number}.js"), b"v1".as_slice()).unwrap();
+    }
+    let mut image = super::world::image("v1");
+    image.files.insert("/assets".to_owned(), builder.into_inner().unwrap().into());
+    world.engine.vanish_image(&format!("{REPOSITORY}:v1"));
+    world.engine.add_image(image);
+    let step = Step::BridgeAssets {
+        role: "web".parse().unwrap(),
+        version: "v1".parse().unwrap(),
+        old: None,
+        image: dhow_proto::model::ImageRef {
+            repository: REPOSITORY.to_owned(),
+            tag: "v1".to_owned(),
+        },
+        path: "/assets".to_owned(),
+    };
+    let (app, role) = (app_wanted(app_intent("v1")), Role::web("v1").wanted());
+    let volume = world.home.join(".kamal/apps/shop/assets/volumes/web-v1");
+    let later = async {
+        while volume.read_dir().map_or(true, |mut files| files.next().is_none()) {
+            tokio::task::yield_now().await;
+        }
+        world.run(&role, &step).await
+    };
+    let (first, second) = tokio::join!(world.run(&app, &step), later);
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(std::fs::read_dir(volume).unwrap().count(), 3000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use super::world::{
     role_unit,
 };
 use crate::engine::docker::Docker;
-use crate::execute::{OpenedSecrets, StepContext, Worker, WorkerSettings};
+use crate::execute::{OpenedSecrets, Place, StepContext, Worker, WorkerSettings};
 use crate::host::Homes;
 use crate::plan::{Plan, Step, Wanted, plan};
 
@@ -36,6 +36,7 @@ impl Host {
             },
             memory: directory.path().join("memory"),
             breakpoints: Breakpoints::default(),
+            place: Place::BlockingThread,
         };
         let socket = format!("unix://{}", fleet.host(1).docker_socket().display());
         let engine = Arc::new(Docker::connect(Some(&socket)).unwrap());

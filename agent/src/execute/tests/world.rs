@@ -23,7 +23,7 @@ use proptest::prelude::prop;
 
 use crate::engine::Engine;
 use crate::engine::fake::{FakeEngine, FakeImage};
-use crate::execute::{OpenedSecrets, StepContext, Worker, WorkerSettings};
+use crate::execute::{OpenedSecrets, Place, StepContext, Worker, WorkerSettings};
 use crate::host::Homes;
 use crate::plan::{Bundles, Observed, Plan, Step, Wanted, plan};
 
@@ -244,6 +244,7 @@ impl World {
             homes: Homes { base: home.clone(), passwd: PathBuf::from("/etc/passwd") },
             memory: directory.path().join("memory"),
             breakpoints: Breakpoints::default(),
+            place: Place::BlockingThread,
         };
         let clock = engine.clone();
         let worker = Worker::new(Arc::new(engine.clone()), settings, Arc::new(move || clock.now()));
@@ -257,6 +258,7 @@ impl World {
             homes: Homes { base: self.home.clone(), passwd: PathBuf::from("/etc/passwd") },
             memory: self.directory.path().join("memory"),
             breakpoints,
+            place: Place::BlockingThread,
         };
         let clock = self.engine.clone();
         let worker = Worker::new(engine, settings, Arc::new(move || clock.now()));

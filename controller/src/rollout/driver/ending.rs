@@ -15,7 +15,7 @@ use crate::claim;
 use crate::rollout::book::{Entry, note};
 use crate::rollout::fallback::{Kept, Moment, depth, has_failed, in_vain};
 use crate::rollout::fence::{DriveError, Write};
-use crate::rollout::gate::Presence;
+use crate::rollout::gate::{Presence, SILENCE};
 use crate::rollout::intents::{fact, idle, is_lock_of};
 use crate::rollout::record::{FailurePolicy, HostFact, State, key};
 use crate::rollout::stages::Gate;
@@ -80,6 +80,7 @@ impl Driver {
     async fn put_back(&mut self) -> Result<(), DriveError> {
         // Also those that were away: the commit, which did not come about, may have written what they were to catch up with.
         let hosts = self.book.header.hosts.clone();
+        self.until_told(&hosts).await?;
         let mut tries = TRIES;
         let written = loop {
             match self.try_put_back(&hosts).await {
@@ -114,6 +115,32 @@ impl Driver {
         };
         let header = self.book.header.clone();
         self.book.write(header, Entry::event(note(format!("putting hosts back: {text}")))).await
+    }
+
+    /// Waits for hosts that may still say what became of what they were told, as long as silence is borne. A controller that
+    /// has just started has heard of nobody: it would leave to them what is not theirs to decide.
+    async fn until_told(&self, hosts: &[HostFact]) -> Result<(), DriveError> {
+        let mut changes = self.fleet.changes();
+        let deadline = tokio::time::Instant::now() + SILENCE;
+        loop {
+            changes.mark_unchanged();
+            let mut waits = false;
+            for host in hosts.iter().filter(|h| !h.away) {
+                waits |= self.may_tell(host).await?;
+            }
+            if !waits || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn may_tell(&self, host: &HostFact) -> Result<bool, DriveError> {
+        let (touched, _) = self.touched(host).await?;
+        let untold = |t: &Touched| {
+            t.kept.base().is_some() && self.fleet.status(&host.name, &t.intent.unit).is_none()
+        };
+        let is_here = matches!(self.presence(&host.name), Presence::Here { .. });
+        Ok(touched.iter().any(untold) && (is_here || self.patience(&host.name).is_some()))
     }
 
     /// Writes what every touched unit should be; the units that were written for, each after those it waits for.

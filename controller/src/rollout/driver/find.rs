@@ -12,10 +12,14 @@ use crate::rollout::intents::fact;
 use crate::rollout::record::Unsuccess;
 use crate::rollout::stages::Stage;
 
+/// Until a host that could not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl Driver {
     /// Kamal's rule and words: a rollback needs a container, in any state, for every role on every host.
     pub(super) async fn find_containers(&mut self, stage: &Stage) -> Result<Went, DriveError> {
         let header = self.book.header.clone();
+        let begin = tokio::time::Instant::now();
         let answers = loop {
             self.until_heard(&stage.hosts).await;
             if let Some(reason) = self.book.hub().cancelled() {
@@ -25,9 +29,16 @@ impl Driver {
             let answers = join_all(asked).await;
             let mut both = stage.hosts.iter().zip(&answers);
             // One that left while it was asked is asked again when it is back.
-            if !both.any(|(host, answer)| answer.is_err() && self.patience(host).is_some()) {
+            if both.any(|(host, answer)| answer.is_err() && self.patience(host).is_some()) {
+                continue;
+            }
+            // An Engine that is started again is away for a moment, and steps on its host would wait for it.
+            if answers.iter().all(Result::is_ok) || begin.elapsed() >= SILENCE {
                 break answers;
             }
+            let mut news = self.book.hub().changes();
+            // Whatever comes first: a rollout that is cancelled does not wait.
+            let _ = tokio::time::timeout(AGAIN, news.changed()).await;
         };
         for (host, answer) in stage.hosts.iter().zip(answers) {
             let containers = match answer {
@@ -76,7 +87,7 @@ impl Driver {
     }
 
     /// How much longer a host that is away is waited for; none where it is here, or away for too long.
-    fn patience(&self, host: &HostName) -> Option<Duration> {
+    pub(super) fn patience(&self, host: &HostName) -> Option<Duration> {
         match self.presence(host) {
             Presence::Here { .. } => None,
             Presence::Away { since } => SILENCE.checked_sub(since).filter(|left| !left.is_zero()),

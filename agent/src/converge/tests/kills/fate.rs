@@ -77,6 +77,12 @@ impl Fate {
         self.lock().dead
     }
 
+    /// The agent dies, wherever it is.
+    pub(super) fn die(&self) {
+        self.lock().dead = true;
+        self.died.send_modify(|n| *n += 1);
+    }
+
     /// The agent is started anew.
     pub(super) fn revive(&self) {
         self.lock().dead = false;

@@ -285,6 +285,15 @@ impl Host {
         self.fate.must_serve(&["shop-web", "shop-job"]);
     }
 
+    /// The same, where web was told already.
+    pub(super) async fn boot_again(&mut self, version: &str, boot: u64) {
+        let unit = role_unit("web");
+        let number = self.numbers[&unit];
+        self.until(&unit, |s| s.generation.number == number && s.phase == Phase::Settled).await;
+        let job = self.role(&Role::job(version).boot(boot), Some("web"));
+        self.settle_intent(&job).await;
+    }
+
     /// Offers a role's intent that is expected to settle.
     pub(super) async fn settle_role(&mut self, role: &Role) {
         let intent = self.role(role, None);
