@@ -97,12 +97,19 @@ struct Kinds {
     left: BTreeSet<String>,
     /// In how many operations each one comes.
     often: BTreeMap<String, usize>,
-    taken: usize,
+    /// Whose turn it is among the times: from the seed on, so that within six days everybody dies at each time.
+    turn: usize,
 }
 
 impl Kinds {
     /// Of the points `WHO before KIND …`; `all` are the words that there are, but for those that come `elsewhere`.
-    fn of(references: &[&Reference], who: &str, all: &[&str], elsewhere: &[&str]) -> Result<Self> {
+    fn of(
+        references: &[&Reference],
+        who: &str,
+        all: &[&str],
+        elsewhere: &[&str],
+        turn: usize,
+    ) -> Result<Self> {
         let mut often = BTreeMap::new();
         for reference in references {
             let kinds: BTreeSet<&str> =
@@ -120,17 +127,17 @@ impl Kinds {
             missing.is_empty() && more.is_empty(),
             "the {who} came to none of {missing:?}, and it was not to come to {more:?}"
         );
-        Ok(Self { left, often, taken: 0 })
+        Ok(Self { left, often, turn })
     }
 
-    fn of_steps(references: &[&Reference]) -> Result<Self> {
+    fn of_steps(references: &[&Reference], turn: usize) -> Result<Self> {
         let all: Vec<&str> = StepKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        Self::of(references, "agent", &all, &STEPS_ELSEWHERE.map(|(kind, _)| kind.as_str()))
+        Self::of(references, "agent", &all, &STEPS_ELSEWHERE.map(|(kind, _)| kind.as_str()), turn)
     }
 
-    fn of_stages(references: &[&Reference]) -> Result<Self> {
+    fn of_stages(references: &[&Reference], turn: usize) -> Result<Self> {
         let all: Vec<&str> = StageKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        Self::of(references, "controller", &all, &[])
+        Self::of(references, "controller", &all, &[], turn)
     }
 
     /// Whether an operation comes to any that is left.
@@ -153,9 +160,16 @@ impl Kinds {
         };
         let kind = self.left.iter().filter(comes).min_by_key(|kind| self.often[*kind])?.clone();
         self.left.remove(&kind);
-        self.taken += 1;
-        Some(Kill { program, when: times[self.taken % times.len()], kind })
+        self.turn += 1;
+        Some(Kill { program, when: times[self.turn % times.len()], kind })
     }
+}
+
+/// `DHOW_KILLS_SEED`, or the day.
+fn seed() -> usize {
+    let given = std::env::var("DHOW_KILLS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let days = || jiff::Timestamp::now().as_second() / 86_400;
+    given.unwrap_or_else(|| usize::try_from(days()).unwrap_or_default())
 }
 
 /// The kind of step or stage of a point that begins with `WHO before`.
@@ -166,6 +180,7 @@ fn kind<'a>(point: &'a str, who: &str) -> Option<&'a str> {
 /// Everything that is still to be tried.
 #[derive(Debug)]
 pub(crate) struct Pending {
+    seed: usize,
     agent: Kinds,
     engine: Kinds,
     controller: Kinds,
@@ -179,11 +194,13 @@ impl Pending {
     ///
     /// Where that is not one of each kind there is.
     pub(crate) fn of(references: &[&Reference]) -> Result<Self> {
+        let seed = seed();
         Ok(Self {
-            agent: Kinds::of_steps(references)?,
-            engine: Kinds::of_steps(references)?,
-            controller: Kinds::of_stages(references)?,
-            client: Kinds::of_stages(references)?,
+            seed,
+            agent: Kinds::of_steps(references, seed)?,
+            engine: Kinds::of_steps(references, seed)?,
+            controller: Kinds::of_stages(references, seed)?,
+            client: Kinds::of_stages(references, seed)?,
         })
     }
 
@@ -235,7 +252,9 @@ impl fmt::Display for Pending {
         let (stages, client) = (list(&self.controller), list(&self.client));
         write!(
             f,
-            "steps: {steps}; steps of an Engine: {engine}; stages: {stages}; stages of a client: {client}"
+            "DHOW_KILLS_SEED={}; steps: {steps}; steps of an Engine: {engine}; stages: {stages}; \
+             stages of a client: {client}",
+            self.seed
         )
     }
 }

@@ -36,14 +36,14 @@ pub(crate) struct Operation(&'static [&'static str]);
 /// On hosts that nobody deployed to before.
 pub(crate) const FIRST: Operation = Operation(&["deploy", "-P", "--version", "v1"]);
 
-/// Each finds what the one before it left. With one old container kept, every deploy prunes. The same version again renames
-/// its old container.
+/// Each finds what the one before it left, and the first of them that v1 serves. With one old container kept, deploys prune.
+/// The same version again renames its old container.
 pub(crate) const CYCLE: [Operation; 5] = [
-    Operation(&["deploy", "-P", "--version", "v1"]),
     Operation(&["deploy", "-P", "--version", "v2"]),
     Operation(&["rollback", "v1"]),
     Operation(&["deploy", "-P", "--version", "v3"]),
     Operation(&["deploy", "-P", "--version", "v3"]),
+    Operation(&["deploy", "-P", "--version", "v1"]),
 ];
 
 /// An operation in which nobody was killed.
