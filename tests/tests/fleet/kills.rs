@@ -1,7 +1,8 @@
 //! Killed at every step, on real hosts: of each kind of step that a first deploy, later ones, the same version again and a
-//! rollback have, one is met by a killed agent and one by a killed Engine, of each kind of stage one by a killed controller and
-//! one by a killed client. The end is that of a run in which nobody died. The kinds that these operations never come to
-//! (maintenance, removal, …) are named in `kills/plan.rs` and killed on the model Engine: `agent/src/converge/tests/kills.rs`.
+//! rollback have, one is met by a killed agent and one by a killed Engine, of each kind of stage one by a killed controller
+//! and one by a killed client. The end is that of a run in which nobody died. The kinds that these operations never come to
+//! (maintenance, removal, …) are named in `kills/plan.rs` and killed on the model Engine:
+//! `agent/src/converge/tests/kills.rs`.
 
 #[path = "kills/plan.rs"]
 mod plan;
@@ -28,7 +29,7 @@ pub(crate) fn whoever_is_killed_at_a_step_or_stage_the_end_is_that_of_a_run_with
     let fleet = Fleet::start_with(FleetOptions { live_restore: true, ..FleetOptions::hosts(2) })?;
     let mut rig = Rig::set(&fleet)?;
     let first = rig.reference(&FIRST)?;
-    // The second finds what is left of the first, pruned or not: what it leaves is the same from now on.
+    // The first of these finds nothing to prune, later it does. What it leaves is the same, as its replay shows.
     let cycle: Vec<Reference> =
         CYCLE.iter().map(|operation| rig.reference(operation)).collect::<Result<_>>()?;
     let addresses = fleet.addresses();

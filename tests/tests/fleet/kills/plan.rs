@@ -10,8 +10,8 @@ use dhow_controller::rollout::stages::StageKind;
 
 use super::rig::Reference;
 
-/// Steps that the operations do not come to, and why. On the model Engine somebody is killed at each of them. Of stages there is
-/// none such.
+/// Steps that the operations do not come to, and why. On the model Engine somebody is killed at each of them. They come to
+/// every stage.
 const STEPS_ELSEWHERE: [(StepKind, &str); 11] = [
     (StepKind::Connect, "no app may join a second network; these hosts lose none"),
     (StepKind::Unpause, "nobody pauses a container"),

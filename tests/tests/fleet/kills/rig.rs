@@ -139,7 +139,7 @@ impl<'a> Rig<'a> {
         outcome.and(served).with_context(what)
     }
 
-    /// Load on each host. Where its Engine dies, new connections would meet none of the app's doing.
+    /// Load on each host. Where its Engine dies connections stay, as new ones are refused while it comes back.
     fn loads(&self, kills: &Kills) -> Result<Vec<Load>> {
         let one = |(number, address): (usize, String)| {
             let url = format!("http://{address}/echo");
