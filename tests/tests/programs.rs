@@ -20,5 +20,7 @@ mod refusals;
 mod scripts;
 #[path = "programs/settings.rs"]
 mod settings;
+#[path = "programs/sick.rs"]
+mod sick;
 #[path = "programs/stage.rs"]
 mod stage;

@@ -12,6 +12,7 @@ use dhow_tests::fleet::run::{Output, Process, run, wait_until};
 use serde_json::Value;
 
 use crate::model::{self, ModelAgent, in_hook, lose};
+use crate::sick::SickEngine;
 use crate::stage::{Stage, program};
 
 /// Longest time for a rollout whose host falls silent.
@@ -114,8 +115,9 @@ fn every_kind_of_event_that_is_documented_is_met() -> Result<()> {
 #[test]
 fn a_deploy_prints_one_event_a_line_of_a_documented_kind() -> Result<()> {
     let stage = Stage::with_admin()?;
+    let _engine = SickEngine::start(&stage.path("docker.sock"))?;
     let mut agent = stage.agent("h1")?;
-    // Without an Engine a host can only say that it has none: an object all the same, and no success.
+    // Without an Engine that answers a host can only say so: an object all the same, and no success.
     for words in [
         &["app", "version"][..],
         &["app", "details"],
@@ -170,6 +172,7 @@ fn on_a_terminal(stage: &Stage, args: &[&str]) -> Result<Command> {
 #[test]
 fn progress_is_live_on_a_terminal_and_plain_elsewhere() -> Result<()> {
     let stage = Stage::with_admin()?;
+    let _engine = SickEngine::start(&stage.path("docker.sock"))?;
     let mut agent = stage.agent("h1")?;
     let (red, redrawn) = ("\u{1b}[31m", "\u{1b}[2K");
     let mut plain = stage.dhow_command("home")?;

@@ -204,11 +204,13 @@ impl Stage {
         Ok(agent)
     }
 
-    /// Starts the agent of a host that joined; its output is in `NAME.log`.
+    /// Starts the agent of a host that joined, without Docker unless a test has it at `docker.sock`; its output is in
+    /// `NAME.log`.
     pub(crate) fn run_agent(&self, name: &str) -> Result<Process> {
         let mut run = command("dhow-agent")?;
         run.arg("run").arg("--state-dir").arg(self.path(name));
-        run.args(["--docker-host", "unix:///nowhere/docker.sock", "--home"]).arg(self.path("root"));
+        let docker = format!("unix://{}", self.path("docker.sock").display());
+        run.args(["--docker-host", &docker, "--home"]).arg(self.path("root"));
         Process::start("dhow-agent", &mut run, &self.path(&format!("{name}.log")))
     }
 

@@ -1,5 +1,6 @@
 //! A fleet that goes round in a cycle of operations, so that each of them always finds the same.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -14,8 +15,8 @@ use dhow_tests::{Fleet, Project};
 use rustix::process::Signal;
 
 use super::plan::{Kill, Kills, Program};
-use crate::deploy::Stage;
-use crate::scene::{HASTY, no_lock, none_lost};
+use crate::deploy::{Stage, clear};
+use crate::scene::{HASTY, containers, no_lock, none_lost};
 
 /// No death may hold an operation up for longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -25,21 +26,31 @@ const RULES_MS: f64 = 2000.0;
 
 const APP: &str = "kills";
 
+/// Of the first controller.
+const PORT: u16 = 7470;
+
 /// What is done.
 #[derive(Debug)]
 pub(crate) struct Operation(&'static [&'static str]);
 
-/// Each finds what the one before it left. With one old container kept, every deploy prunes.
-pub(crate) const CYCLE: [Operation; 4] = [
-    Operation(&["deploy", "-P", "--version", "v1"]),
+/// On hosts that nobody deployed to before.
+pub(crate) const FIRST: Operation = Operation(&["deploy", "-P", "--version", "v1"]);
+
+/// Each finds what the one before it left, and the first of them that v1 serves. With one old container kept, deploys prune.
+/// The same version again renames its old container.
+pub(crate) const CYCLE: [Operation; 5] = [
     Operation(&["deploy", "-P", "--version", "v2"]),
     Operation(&["rollback", "v1"]),
     Operation(&["deploy", "-P", "--version", "v3"]),
+    Operation(&["deploy", "-P", "--version", "v3"]),
+    Operation(&["deploy", "-P", "--version", "v1"]),
 ];
 
 /// An operation in which nobody was killed.
 #[derive(Debug)]
 pub(crate) struct Reference {
+    /// Whether anything serves when it begins, and so all the time.
+    pub(crate) serves: bool,
     /// What is left on each host.
     hosts: Vec<String>,
     /// What the hooks wrote.
@@ -52,13 +63,15 @@ pub(crate) struct Rig<'a> {
     fleet: &'a Fleet,
     points: Breakpoints,
     stage: Stage<'a>,
+    /// How many stages there were: each has a name and a port of its own.
+    stages: u16,
     project: Project,
 }
 
 impl<'a> Rig<'a> {
     pub(crate) fn set(fleet: &'a Fleet) -> Result<Self> {
         let points = Breakpoints::listen(fleet)?;
-        let stage = Stage::set(fleet, APP, 7470)?;
+        let stage = Stage::set(fleet, &format!("{APP}-0"), PORT)?;
         let project = Project::new(fleet, APP)?;
         let [a, b] = [1, 2].map(|number| fleet.host(number).address());
         project.deploy_yml(
@@ -76,14 +89,37 @@ impl<'a> Rig<'a> {
         for hook in ["pre-deploy", "pre-app-boot", "post-app-boot", "post-deploy"] {
             project.hook(hook, "$KAMAL_VERSION $KAMAL_HOSTS")?;
         }
-        Ok(Self { fleet, points, stage, project })
+        Ok(Self { fleet, points, stage, stages: 1, project })
+    }
+
+    /// The same hosts as if nobody had ever deployed to them, with a controller and agents that know nothing.
+    pub(crate) fn anew(self) -> Result<Self> {
+        let Self { fleet, points, stage, stages, project } = self;
+        drop(stage);
+        for host in fleet.hosts() {
+            clear(host)?;
+            host.docker(&["network", "rm", "kamal"])?.ok()?;
+            let label = format!("label=service={APP}");
+            let images = host.docker(&["images", "-q", "--filter", &label])?.ok()?.stdout;
+            let images: BTreeSet<&str> = images.split_whitespace().collect();
+            let images: Vec<&str> = images.into_iter().collect();
+            host.docker(&[&["rmi", "-f"], images.as_slice()].concat())?.ok()?;
+        }
+        let stage = Stage::set(fleet, &format!("{APP}-{stages}"), PORT + stages)?;
+        Ok(Self { fleet, points, stage, stages: stages + 1, project })
     }
 
     /// An operation in which nobody is killed.
     pub(crate) fn reference(&mut self, operation: &Operation) -> Result<Reference> {
+        let serves = self.serves()?;
         self.play(operation, &Kills::default())?;
         let points = self.points.reached();
-        Ok(Reference { hosts: self.hosts()?, hooks: self.project.hook_lines(), points })
+        Ok(Reference { serves, hosts: self.hosts()?, hooks: self.project.hook_lines(), points })
+    }
+
+    /// Whether containers of the app run.
+    fn serves(&self) -> Result<bool> {
+        Ok(!containers(self.fleet.host(1), &format!("{APP}-web"), false)?.is_empty())
     }
 
     /// An operation in which some are: what is left must be what the reference left.
@@ -94,24 +130,36 @@ impl<'a> Rig<'a> {
         kills: &Kills,
     ) -> Result<()> {
         let begun = Instant::now();
-        let engines = kills.0.iter().any(|kill| matches!(kill.program, Program::Engine(_)));
-        let loads = self.loads(engines)?;
         let what = || format!("{operation:?}, killed: {kills}");
+        ensure!(self.serves()? == reference.serves, "it does not begin as before");
+        let loads = if reference.serves { self.loads(kills)? } else { Vec::new() };
         let outcome = self.play(operation, kills).and_then(|()| self.is_as(reference));
-        let served = if engines { served_on(loads) } else { none_lost(loads).map(drop) };
-        let outcome = outcome.and(served);
+        let served = Self::served(loads, kills);
         println!("    {}: {:.1} s", what(), begun.elapsed().as_secs_f32());
-        outcome.with_context(what)
+        outcome.and(served).with_context(what)
     }
 
-    fn loads(&self, kept_open: bool) -> Result<Vec<Load>> {
-        let one = |address: String| {
+    /// Load on each host. Where its Engine dies connections stay, as new ones are refused while it comes back.
+    fn loads(&self, kills: &Kills) -> Result<Vec<Load>> {
+        let one = |(number, address): (usize, String)| {
             let url = format!("http://{address}/echo");
             let spec = LoadSpec { duration_ms: 300_000, ..LoadSpec::mixed(&url) };
-            let every = if kept_open { 0 } else { spec.new_connection_every };
+            let every = if kills.engine(number) { 0 } else { spec.new_connection_every };
             Load::start(self.fleet, &LoadSpec { new_connection_every: every, ..spec })
         };
-        self.fleet.addresses().into_iter().map(one).collect()
+        (1..).zip(self.fleet.addresses()).map(one).collect()
+    }
+
+    /// Ends loads; nothing was lost, or where an Engine died no more than that costs.
+    fn served(loads: Vec<Load>, kills: &Kills) -> Result<()> {
+        for (number, load) in (1..).zip(loads) {
+            if kills.engine(number) {
+                served_on(load)?;
+            } else {
+                none_lost(vec![load])?;
+            }
+        }
+        Ok(())
     }
 
     fn hosts(&self) -> Result<Vec<String>> {
@@ -177,14 +225,12 @@ impl<'a> Rig<'a> {
 
 /// An Engine that comes back makes its iptables rules anew, and while it does, neither clients nor the proxy of its host get
 /// new connections through: that costs requests whatever dhow does. For no longer may nothing have answered.
-fn served_on(loads: Vec<Load>) -> Result<()> {
-    for load in loads {
-        let report = load.finish()?;
-        let gap = report.longest_gap.ms();
-        ensure!(report.sent > 0 && gap < RULES_MS, "nothing answered for {gap} ms: {report:?}");
-        let most = report.sent / 10;
-        ensure!(report.failed() < most, "{} failed: {:?}", report.failed(), report.failures);
-    }
+fn served_on(load: Load) -> Result<()> {
+    let report = load.finish()?;
+    let gap = report.longest_gap.ms();
+    ensure!(report.sent > 0 && gap < RULES_MS, "nothing answered for {gap} ms: {report:?}");
+    let most = report.sent / 10;
+    ensure!(report.failed() < most, "{} failed: {:?}", report.failed(), report.failures);
     Ok(())
 }
 
