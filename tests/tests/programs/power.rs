@@ -15,6 +15,7 @@ use dhow_tests::power::{Luck, recorder, replay};
 use sha2::{Digest as _, Sha256};
 
 use crate::model::{self, ModelAgent, in_hook, lose};
+use crate::sick::SickEngine;
 use crate::stage::{CONFIG, LIMIT, Stage, command_after, done, refused};
 
 /// What was on the disk for certain at a moment.
@@ -92,6 +93,7 @@ fn what_the_controller_answered_is_there_after_a_power_cut() -> Result<()> {
     stage.join(&stage.host_token("h1")?, "h1")?.ok()?;
     let joined = Moment::now(&stage, "join")?;
 
+    let _engine = SickEngine::start(&stage.path("docker.sock"))?;
     let mut agent = stage.run_agent("h1")?;
     let deploy = ["deploy", "-P", "--version", "v1", "--wait", "30", "--json"];
     let mut deploy = stage
