@@ -16,10 +16,11 @@ command -v sudo >/dev/null || { echo "\`$*\` needs root, and there is no sudo he
 
 words=()
 for name in $(compgen -e); do
+  # An address may hold a password.
+  [[ ${!name} != *://*@* ]] || continue
   case $name in
     *TOKEN* | *SECRET* | *PASS* | *CREDENTIAL*) ;;
     PATH | DHOW_* | CARGO | CARGO_* | RUST* | INSTA_* | DOCKER_HOST | NO_COLOR) words+=("$name=${!name}") ;;
-    # A proxy's address may hold a password.
     *_proxy | *_PROXY) [[ ${!name} == *@* ]] || words+=("$name=${!name}") ;;
   esac
 done

@@ -139,7 +139,7 @@ async fn run(open: Open) {
     let id = open.request.id.clone();
     let asked = open.request.deadline.and_then(|d| Duration::try_from(d).ok());
     let deadline = asked.unwrap_or(DEADLINE).min(DEADLINE);
-    // Never behind other questions: it asks whether this agent is there.
+    // Never behind other questions that wait for their turn: it asks whether this agent is there.
     let is_ping = matches!(open.request.kind, Some(wire::request::Kind::Ping(_)));
     let answer = async {
         let permit = if is_ping { None } else { Some(open.permits.acquire().await) };

@@ -32,8 +32,13 @@ pub(super) async fn keep(
     host: &HostName,
     event: &wire::Event,
 ) -> Result<(), StoreError> {
-    let put = Op::put(key(host, event), event.encode_to_vec());
+    let key = key(host, event);
     let known = store.read_all(prefix(host)).await?.entries;
+    // Sent again, as its answer was lost.
+    if known.iter().any(|entry| entry.key == key) {
+        return Ok(());
+    }
+    let put = Op::put(key, event.encode_to_vec());
     let many = (known.len() + 1).saturating_sub(KEPT);
     let old = known.into_iter().take(many).map(|entry| Op::delete(entry.key));
     let txn = old.fold(Txn::new(), Txn::then).then(put);
@@ -78,6 +83,10 @@ mod tests {
             for _ in 0..2 {
                 keep(&store, &host, &event(n, n.unsigned_abs())).await.unwrap();
             }
+        }
+        // The oldest of those that are kept; and one from a clock that was behind, which becomes the oldest.
+        for again in [event(9, 9), event(2, 70), event(2, 70)] {
+            keep(&store, &host, &again).await.unwrap();
         }
         // The host was set up anew.
         keep(&store, &host, &event(50, 1)).await.unwrap();

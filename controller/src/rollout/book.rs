@@ -20,7 +20,8 @@ use crate::blob::Blobs;
 use crate::clock::Clock;
 use crate::store::{Key, Op, Store};
 
-/// Stored events of one rollout. A fleet of a thousand hosts that all fail fits; later ones are dropped.
+/// Stored events of one rollout. A fleet of a thousand hosts that all fail fits; what else is told of single hosts is dropped
+/// then. Stages and hooks, of which there are few, are not: a client acts on them.
 const MAX_EVENTS: u64 = 2_000;
 
 /// A rollout at work.
@@ -200,10 +201,10 @@ impl Book {
         }
         let mut events = Vec::new();
         for kind in entry.events {
-            let is_end = matches!(kind, Kind::Finished(_));
-            if self.next_event + events.len() as u64 > MAX_EVENTS && !is_end {
-                tracing::warn!(rollout.id = %id, "too many events: the rest is not stored");
-                break;
+            let is_news = matches!(kind, Kind::Note(_) | Kind::HostFailed(_));
+            if is_news && self.next_event + events.len() as u64 > MAX_EVENTS {
+                tracing::warn!(rollout.id = %id, "too many events: one is not stored");
+                continue;
             }
             let sequence = self.next_event + events.len() as u64;
             let at = Some(timestamp(self.clock.now()));

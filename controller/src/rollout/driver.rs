@@ -25,6 +25,7 @@ use dhow_proto::model::HostName;
 use dhow_proto::wire;
 use dhow_proto::wire::rollout_event::Kind;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::book::{Book, Entry};
 use super::fence::{DriveError, Write};
@@ -44,6 +45,8 @@ pub(crate) struct Driver {
     since: Timestamp,
     /// Hosts that a person was told are silent.
     silent: BTreeSet<HostName>,
+    /// When hosts are looked at again for that.
+    look_at: Option<Instant>,
 }
 
 /// How a stage went.
@@ -67,7 +70,8 @@ impl Driver {
         breakpoints: Breakpoints,
     ) -> Self {
         let since = book.now();
-        Self { book, fleet, blobs, breakpoints, since, silent: BTreeSet::new() }
+        let silent = BTreeSet::new();
+        Self { book, fleet, blobs, breakpoints, since, silent, look_at: None }
     }
 
     /// Where a test may stop: `before`, `begun`, `written` or `after` a stage, or the end `put-back`.

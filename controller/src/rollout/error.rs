@@ -87,12 +87,15 @@ pub enum StartError {
     /// Hosts whose Engine does not answer, as the config spells them. They are not left to catch up: where Docker stays
     /// away for long, that would fail there with nobody watching.
     #[error(
-        "Docker does not answer on {}; start it there, wait for it with --wait SECONDS, or leave the hosts out with --hosts",
-        list(hosts)
+        "Docker does not answer on {}{}; start it there, wait for it with --wait SECONDS, or leave the hosts out with --hosts",
+        list(hosts),
+        also_offline(offline)
     )]
     NoEngine {
         /// Which.
         hosts: Vec<HostName>,
+        /// Those without a session.
+        offline: Vec<HostName>,
     },
     /// Two spellings of one host.
     #[error("{first} and {second} are the same host {host}")]
@@ -139,6 +142,10 @@ pub enum StartError {
     /// The system gives no random bytes.
     #[error("no random bytes")]
     Random,
+}
+
+fn also_offline(hosts: &[HostName]) -> String {
+    if hosts.is_empty() { String::new() } else { format!(", and offline: {}", list(hosts)) }
 }
 
 fn list(hosts: &[HostName]) -> String {

@@ -165,8 +165,11 @@ fn outcome(seen: &Seen) -> Outcome {
         true => generation >= seen.generation,
         false => generation == seen.generation,
     };
+    // Of what is shared an older or a newer one may have come about all the same.
+    let told = seen.phase.as_ref().map(|(generation, _)| *generation);
     if let Some((generation, reason)) = &seen.refusal
         && is_about(*generation)
+        && (!shared || told.is_none_or(|told| told < *generation))
     {
         return said(FailureKind::Other, format!("the agent refused the intent: {reason}"));
     }

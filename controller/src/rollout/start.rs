@@ -11,6 +11,7 @@ use dhow_proto::model::{BlobRef, Document as _, FieldError, HostName, Unit};
 use dhow_proto::wire;
 use futures_util::future::try_join_all;
 use ring::rand::SecureRandom as _;
+use tokio::time::Instant;
 
 use super::book::read_header;
 use super::error::{RolloutError, StartError};
@@ -25,6 +26,12 @@ use ask::Ask;
 
 /// How often hosts are asked again whether Docker answers there, while that is waited for.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Time between two questions to a host that is waited for.
+const BETWEEN: Duration = Duration::from_millis(200);
+
+/// How long an Engine that is being started again is waited for, whatever is asked: a person is told within five seconds.
+const RESTART: Duration = Duration::from_secs(2);
 
 /// 16 random hexadecimal digits: enough to tell rollouts, processes and requests apart.
 pub(super) fn random_id() -> Result<String, RolloutError> {
@@ -179,41 +186,21 @@ impl Rollouts {
         spec: &Spec,
         hosts: &mut [HostFact],
     ) -> Result<(), StartError> {
-        let fleet = &self.inner.rooms.fleet;
-        let mut changes = fleet.changes();
-        let expired = tokio::time::sleep(ask.wait_for_hosts);
-        tokio::pin!(expired);
-        let mut words: Vec<Word>;
-        loop {
-            changes.mark_unchanged();
-            // All at once, or the silent ones would add up.
-            let asked = hosts.iter().map(|h| fleet.asked(&h.name));
-            words = futures_util::future::join_all(asked).await;
-            for (host, word) in hosts.iter_mut().zip(&words) {
-                host.away = *word == Word::None;
-            }
-            if words.iter().all(|word| *word == Word::Here) {
-                return Ok(());
-            }
-            if ask.wait_for_hosts == Duration::ZERO {
-                break;
-            }
-            tokio::select! {
-                // Drop-safe: nothing was changed yet, an unseen change stays unseen.
-                _ = changes.changed() => {}
-                // Nothing tells of an Engine that answers again.
-                () = tokio::time::sleep(ASK_AGAIN), if words.contains(&Word::NoEngine) => {}
-                () = &mut expired => break,
-            }
+        let words = self.words(ask, hosts).await;
+        for (host, word) in hosts.iter_mut().zip(&words) {
+            host.away = *word == Word::None;
         }
+        let offline: Vec<HostName> =
+            hosts.iter().filter(|h| h.away).map(|h| h.config.clone()).collect();
         let without_engine = hosts.iter().zip(&words).filter(|(_, word)| **word == Word::NoEngine);
         let without_engine: Vec<HostName> =
             without_engine.map(|(host, _)| host.config.clone()).collect();
         if !without_engine.is_empty() {
-            return Err(StartError::NoEngine { hosts: without_engine });
+            return Err(StartError::NoEngine { hosts: without_engine, offline });
         }
-        let offline: Vec<HostName> =
-            hosts.iter().filter(|h| h.away).map(|h| h.config.clone()).collect();
+        if offline.is_empty() {
+            return Ok(());
+        }
         let primary = |h: &HostFact| spec.roles_on(&h.config).any(|r| r.name == spec.primary_role);
         // Other roles boot after a healthy primary container: where all its hosts are away there will be none.
         let without_primary =
@@ -222,6 +209,51 @@ impl Rollouts {
             return Ok(());
         }
         Err(StartError::Offline { hosts: offline })
+    }
+
+    /// What hosts say, once all are there or nobody waits any longer for those that are not.
+    async fn words(&self, ask: &Ask, hosts: &[HostFact]) -> Vec<Word> {
+        let fleet = &self.inner.rooms.fleet;
+        let begun = Instant::now();
+        let mut changes = fleet.changes();
+        let mut words = vec![Word::None; hosts.len()];
+        let mut everybody = true;
+        loop {
+            changes.mark_unchanged();
+            let asked_at = Instant::now();
+            // All at once, or the silent ones would add up.
+            let asked = hosts.iter().zip(&words).map(|(host, word)| async move {
+                match word {
+                    // Once more when all the others are there.
+                    Word::Here if !everybody => Word::Here,
+                    _ => fleet.asked(&host.name).await,
+                }
+            });
+            words = futures_util::future::join_all(asked).await;
+            if words.iter().all(|word| *word == Word::Here) {
+                if everybody {
+                    return words;
+                }
+                everybody = true;
+                continue;
+            }
+            everybody = false;
+            let restarts = words.contains(&Word::NoEngine);
+            let wait = ask.wait_for_hosts.max(if restarts { RESTART } else { Duration::ZERO });
+            let left = wait.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return words;
+            }
+            let news = async {
+                // Nothing tells of an Engine that answers again. Drop-safe: an unseen change stays unseen.
+                let again = if restarts { ASK_AGAIN } else { Duration::MAX };
+                let _ = tokio::time::timeout(again, changes.changed()).await;
+                // The changes of a large fleet never end.
+                tokio::time::sleep_until(asked_at + BETWEEN).await;
+            };
+            // Late, it is asked a last time.
+            let _ = tokio::time::timeout(left, news).await;
+        }
     }
 }
 

@@ -160,7 +160,12 @@ async fn a_host_without_docker_is_named_and_waited_for_as_long_as_asked() {
     start.options.as_mut().unwrap().skip_offline = true;
     let refused = rollouts.start("ann", start).await.unwrap_err().to_string();
     assert!(refused.starts_with("Docker does not answer on h3; start it there"), "{refused}");
-    assert_eq!(world.state().await, "served \ntags \nbooted ");
+    world.fleet.leave("h1");
+    let refused = rollouts.start("ann", world.start("v1", &[]).await).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.starts_with("Docker does not answer on h3, and offline: h1;"), "{refused}");
+    world.fleet.arrive("h1");
+    assert_eq!(world.state().await, "served \ntags \nbooted ", "nothing was changed");
     let mut start = world.start("v1", &[]).await;
     start.options.as_mut().unwrap().wait_for_hosts =
         Some(prost_types::Duration { seconds: 30, nanos: 0 });
@@ -170,6 +175,16 @@ async fn a_host_without_docker_is_named_and_waited_for_as_long_as_asked() {
         fleet.set_engine("h3", true);
     });
     assert_eq!(world.run(&rollouts, start).await, (State::Succeeded, String::new()));
+    comes.await.unwrap();
+    world.fleet.set_engine("h3", false);
+    // One that is being started again costs nobody a deploy.
+    let fleet = world.fleet.clone();
+    let comes = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        fleet.set_engine("h3", true);
+    });
+    let state = world.run(&rollouts, world.start("v2", &[]).await).await;
+    assert_eq!(state, (State::Succeeded, String::new()));
     comes.await.unwrap();
 }
 

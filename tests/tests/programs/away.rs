@@ -5,8 +5,10 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use dhow_tests::fleet::run::wait_until;
 
-use crate::stage::{Stage, refused};
+use crate::model::{self, ModelAgent};
+use crate::stage::{LIMIT, Stage, refused};
 
 const COMMANDS: [&[&str]; 7] = [
     &["status"],
@@ -43,6 +45,35 @@ fn a_controller_that_is_gone_is_named_at_once_with_what_to_do() -> Result<()> {
         "{}",
         version.stdout
     );
+    Ok(())
+}
+
+/// Also where it was told while the controller died.
+#[test]
+fn what_a_host_repaired_is_known_to_the_next_controller() -> Result<()> {
+    let mut stage = Stage::with_admin()?;
+    stage.config(model::CONFIG)?;
+    let agent = ModelAgent::start(&stage, &["v1"])?;
+    stage.dhow(&["deploy", "-P", "--version", "v1"])?.ok()?;
+    let events = |stage: &Stage| -> Result<Vec<String>> {
+        let status = stage.json(&["status"])?;
+        let events = status["events"].as_array().context("events")?.iter();
+        Ok(events.filter_map(|event| Some(event["text"].as_str()?.to_owned())).collect())
+    };
+    let repaired = |stage: &Stage, times: usize| {
+        wait_until("the repair is told of", LIMIT, || {
+            let events = events(stage)?;
+            let repaired = events.iter().filter(|text| text.contains("repaired")).count();
+            Ok((repaired == times).then_some(events))
+        })
+    };
+    agent.engine.vanish("shop-web-v1");
+    let before = repaired(&stage, 1)?;
+    stage.kill();
+    agent.engine.vanish("shop-web-v1");
+    stage.go_on_with(&stage.path("controller"))?;
+    let after = repaired(&stage, 2)?;
+    assert_eq!(after[..before.len()], before, "{after:?}");
     Ok(())
 }
 

@@ -33,6 +33,8 @@ pub(crate) const CONFIG: &str = "service: shop\nimage: shop\nservers: [h1]\nprox
 
 /// Runs until it is dropped.
 pub(crate) struct ModelAgent {
+    /// What it works with.
+    pub(crate) engine: FakeEngine,
     shutdown: CancellationToken,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -50,12 +52,12 @@ impl ModelAgent {
             engine.publish(image, None);
         }
         let shutdown = CancellationToken::new();
-        let (state, stop) = (stage.path("h1"), shutdown.clone());
+        let (state, stop, its) = (stage.path("h1"), shutdown.clone(), engine.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.context("a runtime")?.block_on(run(&state, engine, stop))
+            runtime.context("a runtime")?.block_on(run(&state, its, stop))
         });
-        let agent = Self { shutdown, thread: Some(thread) };
+        let agent = Self { engine, shutdown, thread: Some(thread) };
         wait_until("the agent is online", LIMIT, || {
             let hosts = stage.json(&["host", "list"])?;
             Ok((hosts[0]["online"] == true).then_some(()))

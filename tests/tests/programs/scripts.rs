@@ -70,6 +70,7 @@ fn what_a_program_needs_of_the_environment_reaches_it_as_root_and_secrets_are_no
     command.env("DHOW_KEEP", "two  words, a \"quote\" and a $").env("RUSTFLAGS", "-C debuginfo=0");
     command.env("DHOW_TOKEN", "hush-1").env("CARGO_REGISTRY_TOKEN", "hush-2");
     command.env("https_proxy", "http://me:hush-3@proxy:1").env("no_proxy", "localhost");
+    command.env("CARGO_HTTP_PROXY", "http://me:hush-4@proxy:1");
     command.env("SOMETHING_ELSE", "1");
     let output = within(command.args(["sh", "-c", "env; echo \"$0\"", "an argument"]))?.ok()?;
     let home = machine.dir.path().join("home");

@@ -9,7 +9,7 @@ use dhow_proto::model::intent::{Absent, After, Desired, Intent};
 use dhow_proto::model::status::Phase;
 use dhow_proto::model::{Generation, HostName, Unit, Version};
 
-use super::intents::{place, restored};
+use super::intents::{At, place, restored};
 use super::{Driver, summary};
 use crate::claim;
 use crate::rollout::book::{Entry, note};
@@ -120,27 +120,35 @@ impl Driver {
     /// Waits for hosts that may still say what became of what they were told, as long as silence is borne. A controller that
     /// has just started has heard of nobody: it would leave to them what is not theirs to decide.
     async fn until_told(&self, hosts: &[HostFact]) -> Result<(), DriveError> {
-        let mut changes = self.fleet.changes();
         let deadline = tokio::time::Instant::now() + SILENCE;
+        let mut open: Vec<At> = Vec::new();
+        for host in hosts.iter().filter(|h| !h.away) {
+            if let Presence::Away { .. } = self.presence(&host.name)
+                && self.patience(&host.name).is_none()
+            {
+                continue;
+            }
+            let (touched, _) = self.touched(host).await?;
+            let touched = touched.into_iter().filter(|t| t.kept.base().is_some());
+            open.extend(touched.map(|t| (host.name.clone(), t.intent.unit)));
+        }
+        let mut changes = self.fleet.changes();
         loop {
             changes.mark_unchanged();
-            let mut waits = false;
-            for host in hosts.iter().filter(|h| !h.away) {
-                waits |= self.may_tell(host).await?;
-            }
-            if !waits || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            let is_open = |(host, unit): &At| {
+                let is_here = matches!(self.presence(host), Presence::Here { .. });
+                self.fleet.status(host, unit).is_none()
+                    && self.fleet.refusal(host, unit).is_none()
+                    && (is_here || self.patience(host).is_some())
+            };
+            open.retain(is_open);
+            let late = tokio::time::Instant::now() >= deadline;
+            if open.is_empty() || late {
                 return Ok(());
             }
+            // Late or changed: it is looked at again.
+            let _ = tokio::time::timeout_at(deadline, changes.changed()).await;
         }
-    }
-
-    async fn may_tell(&self, host: &HostFact) -> Result<bool, DriveError> {
-        let (touched, _) = self.touched(host).await?;
-        let untold = |t: &Touched| {
-            t.kept.base().is_some() && self.fleet.status(&host.name, &t.intent.unit).is_none()
-        };
-        let is_here = matches!(self.presence(&host.name), Presence::Here { .. });
-        Ok(touched.iter().any(untold) && (is_here || self.patience(&host.name).is_some()))
     }
 
     /// Writes what every touched unit should be; the units that were written for, each after those it waits for.
@@ -285,7 +293,8 @@ impl Driver {
         mut touched: Vec<Touched>,
         switched: bool,
     ) -> Result<(Vec<Touched>, Vec<Write>), DriveError> {
-        if self.promised_to([&host.name].into()).await?.is_empty() {
+        let promised = self.book.fence().store().read_all(key::all_promised(&host.name)).await?;
+        if promised.entries.is_empty() {
             return Ok((touched, Vec::new()));
         }
         let on = self.on_host(&host.name).await?;

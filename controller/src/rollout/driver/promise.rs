@@ -50,8 +50,9 @@ impl Driver {
     pub(super) async fn on_host(&self, host: &HostName) -> Result<OnHost, DriveError> {
         let mut units: BTreeSet<Unit> = self.units_of_app().into_iter().collect();
         for entry in self.book.fence().store().read_all(key::all_promised(host)).await?.entries {
-            let unit = Intent::from_bytes(&entry.value)?.unit;
-            units.extend(Some(unit).filter(|unit| self.is_of_app(unit)));
+            if key::host_of_promise(&entry.key, &self.book.header.app).is_some() {
+                units.insert(Intent::from_bytes(&entry.value)?.unit);
+            }
         }
         let at: Vec<At> = units.into_iter().map(|unit| (host.clone(), unit)).collect();
         let keys: Vec<_> = at.iter().map(|(host, unit)| key::intent(host, unit)).collect();
@@ -78,15 +79,10 @@ impl Driver {
         // Few, of however many hosts: one look at all of them instead of one a host.
         let mut promised_to = BTreeSet::new();
         for entry in self.book.fence().store().read_all(key::promises()).await?.entries {
-            let unit = Intent::from_bytes(&entry.value)?.unit;
-            let host = key::host_of_promise(&entry.key).filter(|host| hosts.contains(host));
-            promised_to.extend(host.filter(|_| self.is_of_app(&unit)));
+            let host = key::host_of_promise(&entry.key, &self.book.header.app);
+            promised_to.extend(host.filter(|host| hosts.contains(host)));
         }
         Ok(promised_to)
-    }
-
-    fn is_of_app(&self, unit: &Unit) -> bool {
-        unit.app() == Some(&self.book.header.app)
     }
 
     /// The app's shared part and its roles; kamal-proxy, which is not the app's alone, waits for nothing.

@@ -105,7 +105,11 @@ fn what_all_apps_of_a_host_share_may_be_written_by_any_of_them() {
     }
     proxy.phase = None;
     proxy.refusal = Some((G.next(), "newer".to_owned()));
-    assert!(matches!(verdict(Gate::All, &[proxy]), Verdict::Fail(_)));
+    assert!(matches!(verdict(Gate::All, &[proxy.clone()]), Verdict::Fail(_)));
+    // An agent refuses what comes late.
+    proxy.refusal = Some((G, "older".to_owned()));
+    proxy.phase = Some((G.next(), Phase::Settled));
+    assert_eq!(verdict(Gate::All, &[proxy]), Verdict::Advance);
 }
 
 #[test]

@@ -100,10 +100,13 @@ pub fn promises() -> Key {
     "promised/".into()
 }
 
-/// The host that something is promised to.
-pub fn host_of_promise(key: &Key) -> Option<HostName> {
-    let (host, _) = key.as_str()?.strip_prefix("promised/")?.split_once('/')?;
-    HostName::try_from(host).ok()
+/// The host that this app has promised something to; none where the promise is another app's.
+pub fn host_of_promise(key: &Key, app: &App) -> Option<HostName> {
+    let (host, unit) = key.as_str()?.strip_prefix("promised/")?.split_once('/')?;
+    let role = unit.strip_prefix("role!").and_then(|unit| unit.strip_prefix(&app_part(app)));
+    let is_its = role.is_some_and(|rest| rest.starts_with('!'))
+        || unit.strip_prefix("app!") == Some(&app_part(app));
+    HostName::try_from(host).ok().filter(|_| is_its)
 }
 
 /// All that is promised to a host.
