@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use dhow_test_images::{proxy_image, proxy_is_stand_in};
 use dhow_tests::fleet::run::{Output, run, wait_until};
 use dhow_tests::fleet::{Host, binary, workspace_root};
@@ -101,7 +101,10 @@ pub(crate) fn the_demo_deploys_twice_under_load_and_leaves_no_trace(_: &mut Shar
 
     let before = traces(host)?;
     let ports = Taken::ports(host, &[8080, 5000])?;
-    interrupted_in_the_second_deploy(host)?;
+    // A busy machine may look too late.
+    let mut tries = (0..3).map(|_| interrupted_in_the_second_deploy(host));
+    let caught = tries.find(|caught| !matches!(caught, Ok(false))).unwrap_or(Ok(false))?;
+    ensure!(caught, "each of three deploys was over before it was interrupted");
     let line =
         regex::Regex::new(r"^demo: v2 live at http://127\.0\.0\.1:(\d+), \d+ requests, 0 failed$")?;
     // The first finds one that was interrupted, the second one that is whole.
@@ -152,8 +155,9 @@ fn leaves_what_others_use(host: &Host) -> Result<()> {
     host.docker(&["rmi", "dhow-demo:v1", "dhow-demo:v2"])?.ok().map(drop)
 }
 
-/// What a person's Ctrl-C does while v2 is on its way: the agent and the controller stay, and the next `up` finds them.
-fn interrupted_in_the_second_deploy(host: &Host) -> Result<()> {
+/// What a person's Ctrl-C does while v2 is on its way: the agent and the controller stay, and the next `up` finds them. False
+/// where v2 was there before.
+fn interrupted_in_the_second_deploy(host: &Host) -> Result<bool> {
     let log = host.dir().join("demo-programs/interrupted.log");
     let file = fs::File::create(&log).context("create a log")?;
     let again = file.try_clone().context("share a log")?;
@@ -163,22 +167,23 @@ fn interrupted_in_the_second_deploy(host: &Host) -> Result<()> {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
     let reached = wait_until("v2 has a container", LIMIT, || {
         if let Some(status) = child.try_wait()? {
-            bail!("the demo ended ({status}):\n{}", fs::read_to_string(&log)?);
+            ensure!(status.success(), "the demo failed:\n{}", fs::read_to_string(&log)?);
+            return Ok(Some(()));
         }
         let names = host.docker(&["ps", "-a", "--format", "{{.Names}}"])?.ok()?.stdout;
         Ok(names.contains("dhow-demo-web-v2").then_some(()))
     });
-    kill_process_group(group, Signal::INT).context("interrupt the demo")?;
+    // It may be over by now.
+    let _ = kill_process_group(group, Signal::INT);
     child.wait().context("wait for the demo")?;
     reached?;
     let said = fs::read_to_string(&log)?;
-    ensure!(!said.contains("v2 is live"), "the deploy was over before it was interrupted:\n{said}");
     wait_until("the demo and its client have ended", LIMIT, || {
         let names = host.exec(&["sh", "-c", "cat /proc/[0-9]*/comm"])?.ok()?.stdout;
         Ok(names.lines().all(|name| !["dhow", "dhow-demo"].contains(&name)).then_some(()))
     })?;
     ensure!(traces(host)?.contains("dhow-agent"), "the agent ended with the demo");
-    Ok(())
+    Ok(!said.contains("v2 is live"))
 }
 
 /// Ports in use on a host, as long as this is not dropped.
