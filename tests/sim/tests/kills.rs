@@ -167,6 +167,7 @@ fn differences(plain: &Outcome, found: &Outcome, kill: &Kill) -> Vec<String> {
     // How often hosts are put back is nobody's affair, nor in which of two stages a version that fails is found out when
     // it waits for its Engine on the other host.
     let fails = PLAYS[kill.play].fails;
+    let waits = matches!(kill.victim.program(), Program::BareEngine | Program::Engine);
     let kept = |outcome: &Outcome| -> BTreeSet<String> {
         let lines = outcome.left.iter().filter(|line| {
             let differs = (bare && with_the_old.iter().any(|word| line.contains(word)))
@@ -174,7 +175,7 @@ fn differences(plain: &Outcome, found: &Outcome, kill: &Kill) -> Vec<String> {
             !differs
         });
         lines
-            .map(|l| if fails && bare { l.replace("boot web: ", "boot: ") } else { l.clone() })
+            .map(|l| if fails && waits { l.replace("boot web: ", "boot: ") } else { l.clone() })
             .collect()
     };
     let (before, after) = (kept(plain), kept(found));
